@@ -76,7 +76,8 @@ class DesiredService:
     """What is wanted of one service, after merging.
 
     `spec` has the parameters in force. `refused` names a KV document that is not in force because
-    it is wrong (the last good one is). `by` and `why` come from whoever set the override.
+    it is wrong (the last good one is). `blocked` says why it can never run here as configured.
+    `by` and `why` come from whoever set the override.
     """
 
     spec: ServiceSpec
@@ -87,6 +88,7 @@ class DesiredService:
     by: str = ""
     why: str = ""
     refused: Reason | None = None
+    blocked: Reason | None = None
 
 
 Desired = Mapping[ServiceKey, DesiredService]

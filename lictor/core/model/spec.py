@@ -116,8 +116,8 @@ class Dependency:
 class ServiceSpec:
     """One service (or one instance of one) as this host's config defines it.
 
-    `address` is what is registered, `host` where it binds. `secrets` are names of env variables
-    whose values must never be shown. `meta` goes to Consul. Fields that a later capability uses
+    `address` is what is registered, `host` where it binds. `registered` False: Consul never hears
+    of it. `meta` goes to Consul. `modes` empty: every mode. Fields that a later capability uses
     (`gpu`, `limits`, `docker`, ...) are kept as plain data under `later`.
     """
 
@@ -151,6 +151,7 @@ class ServiceSpec:
     owner: str | None = None
     tags: tuple[str, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict)
+    modes: tuple[str, ...] = ()
     registered: bool = True
     later: Mapping[str, object] = field(default_factory=dict)
 

@@ -105,7 +105,8 @@ class ServiceState:
     `reason` explains `phase`. `failures` counts consecutive failed runs and drives the back-off;
     `restarts` counts every start that replaced a run that ended by itself, and survives the agent.
     `next_start` is set in `backoff` only. `failing_since` is when the health check went critical.
-    `unregistered` is the operator's `lictor unregister`.
+    `operator_restart_wall` is the last restart order that was acted on. `done`: it ended by itself
+    as its policy allows, and a new start needs an order. `unregistered` is `lictor unregister`.
     """
 
     phase: Phase = Phase.STOPPED
@@ -125,5 +126,6 @@ class ServiceState:
     health_output: str = ""
     failing_since: float | None = None
     operator_restart_wall: float | None = None
+    done: bool = False
     unregistered: bool = False
     adopted: bool = False

@@ -1,0 +1,164 @@
+"""The life of one service as steps from state to state.
+
+    stopped ─ start ─► starting ─ probe passes ─► ready ◄──► unhealthy
+       ▲                  │  exit, start failed, startup exceeded     │ exit
+       │                  ▼                                           ▼
+    stopping ◄─ stop ─ (any running phase)                   backoff ─ time ─► starting
+       ▲                                                     failed (gave up, or policy: never)
+       └── restart = stopping, pause, starting
+
+Runners apply these functions; nothing else writes a `ServiceState`.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+from lictor.core.model.reason import Reason, because
+from lictor.core.model.spec import ServiceSpec
+from lictor.core.model.state import Exit, Health, Identity, Phase, ServiceState
+from lictor.core.planning import restart
+
+
+def starting(state: ServiceState, reason: Reason, *, now: float, wall: float) -> ServiceState:
+    """A start begins: before-jobs, then the program. Counted as a restart if a run ended before."""
+    again = state.phase is Phase.BACKOFF
+    return replace(
+        state,
+        phase=Phase.STARTING,
+        reason=reason,
+        since=now,
+        started=now,
+        started_wall=wall,
+        ready_since=None,
+        next_start=None,
+        identity=None,
+        health=None,
+        health_output="",
+        failing_since=None,
+        done=False,
+        adopted=False,
+        restarts=state.restarts + 1 if again else state.restarts,
+    )
+
+
+def spawned(state: ServiceState, identity: Identity, fingerprint: str) -> ServiceState:
+    """The program was executed; readiness is still to be shown."""
+    return replace(
+        state, identity=identity, fingerprint=fingerprint, reason=because("starting.loading")
+    )
+
+
+def ready(state: ServiceState, *, now: float, output: str = "") -> ServiceState:
+    """The first pass of the health probe (or there is nothing to ask)."""
+    return replace(
+        state,
+        phase=Phase.READY,
+        reason=because("ready"),
+        since=now,
+        ready_since=now,
+        health=Health.PASSING,
+        health_output=output,
+        failing_since=None,
+    )
+
+
+def unhealthy(state: ServiceState, *, now: float) -> ServiceState:
+    """The health check failed often enough. It keeps `ready_since`: it *was* ready since then."""
+    return replace(
+        state,
+        phase=Phase.UNHEALTHY,
+        reason=because("unhealthy", output=state.health_output),
+        since=now,
+    )
+
+
+def recovered(state: ServiceState, *, now: float) -> ServiceState:
+    """An unhealthy service passes again."""
+    return replace(state, phase=Phase.READY, reason=because("ready.recovered"), since=now)
+
+
+def stopping(state: ServiceState, reason: Reason, *, now: float) -> ServiceState:
+    """The stop begins."""
+    return replace(state, phase=Phase.STOPPING, reason=reason, since=now)
+
+
+def stopped(state: ServiceState, reason: Reason, exit_: Exit | None, *, now: float) -> ServiceState:
+    """Every process is gone, as ordered. The order wipes the count of failures."""
+    return replace(
+        _ended(state, exit_),
+        phase=Phase.STOPPED,
+        reason=reason,
+        since=now,
+        failures=0,
+        next_start=None,
+    )
+
+
+def failed_run(
+    state: ServiceState,
+    spec: ServiceSpec,
+    why: Reason,
+    exit_: Exit | None,
+    *,
+    now: float,
+    jitter: float,
+    detail: str | None = None,
+) -> ServiceState:
+    """A run ended by itself (or never came to run): decide what follows.
+
+    `why` names the end, `detail` is its last log line or error text, shown as the last error.
+    """
+    ready_for = None if state.ready_since is None else now - state.ready_since
+    verdict = restart.decide(
+        spec.restart, failures=state.failures, ready_for=ready_for, exit_=exit_, jitter=jitter
+    )
+    after = replace(_ended(state, exit_), since=now, failures=verdict.failures)
+    if isinstance(verdict, restart.Again):
+        return replace(
+            after,
+            phase=Phase.BACKOFF,
+            reason=why,
+            next_start=now + verdict.delay,
+            last_error=detail or why.code,
+        )
+    if verdict.done:
+        return replace(
+            after, phase=Phase.STOPPED, reason=verdict.reason, next_start=None, done=True
+        )
+    return replace(
+        after, phase=Phase.FAILED, reason=why, next_start=None, last_error=detail or why.code
+    )
+
+
+def at_rest(state: ServiceState, reason: Reason, *, now: float) -> ServiceState:
+    """No longer wanted, and nothing runs: forget queue and back-off."""
+    return replace(
+        state,
+        phase=Phase.STOPPED,
+        reason=reason,
+        since=now,
+        next_start=None,
+        failures=0,
+        identity=None,
+        done=False,
+    )
+
+
+def waiting(state: ServiceState, phase: Phase, reason: Reason, *, now: float) -> ServiceState:
+    """Queued or blocked, with the reason."""
+    since = state.since if state.phase is phase else now
+    return replace(state, phase=phase, reason=reason, since=since)
+
+
+def _ended(state: ServiceState, exit_: Exit | None) -> ServiceState:
+    return replace(
+        state,
+        identity=None,
+        ready_since=None,
+        last_exit=exit_ if exit_ is not None else state.last_exit,
+        health=None,
+        health_output="",
+        failing_since=None,
+        adopted=False,
+    )

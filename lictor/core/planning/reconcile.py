@@ -1,0 +1,186 @@
+"""Desired × actual × now → plan. The one place where it is decided what runs.
+
+The plan holds the next step of each service, not a script: when those steps have acted, the next
+plan is made from the new snapshot. Waves of dependencies follow from that by themselves.
+
+    desired    actual phase                    next step
+    ─────────  ──────────────────────────────  ────────────────────────────────────────────
+    gone       running / else                  stop / forget
+    stopped    running                         stop, after its dependents that also stop
+    stopped    queued backoff failed blocked   rest
+    running    stopped queued blocked          start, or queue with the dependency's name
+    running    backoff                         start when its time has come
+    running    failed                          start only on a new order or a new definition
+    running    starting ready unhealthy        restart on a new definition or a restart order
+    running    unhealthy                       restart if `on_unhealthy` says so
+    any        stopping                        nothing: its runner is busy
+    maintenance  any                           nothing: hands off
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+
+from lictor.core.model.desired import Desired, DesiredService, DesiredState, Source
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.plan import Action, Plan, Verb
+from lictor.core.model.reason import Reason, because
+from lictor.core.model.spec import Dependency
+from lictor.core.model.state import Phase, ServiceState
+from lictor.core.planning.order import instances_of
+
+Actual = Mapping[ServiceKey, ServiceState]
+
+_AT_REST = ServiceState()
+_BEFORE_READY = frozenset({Phase.STOPPED, Phase.QUEUED, Phase.STARTING})
+_WAITING = frozenset({Phase.STOPPED, Phase.QUEUED, Phase.BLOCKED})
+
+
+def plan(
+    desired: Desired, actual: Actual, now: float, *, only: Iterable[ServiceKey] | None = None
+) -> Plan:
+    """The next step of every service that needs one; `only` restricts it to some services.
+
+    Pure and deterministic. Applying the steps and planning again gives an empty plan unless
+    something else happened (property-tested).
+    """
+    keys = dict.fromkeys((*desired, *actual) if only is None else only)
+    steps = (_step(key, desired, actual, now) for key in keys)
+    return Plan(tuple(step for step in steps if step is not None))
+
+
+def _step(key: ServiceKey, desired: Desired, actual: Actual, now: float) -> Action | None:
+    state = actual.get(key, _AT_REST)
+    want = desired.get(key)
+    if state.phase is Phase.STOPPING:
+        return None
+    if want is None:
+        if key not in actual:
+            return None
+        verb = Verb.STOP if state.phase.running else Verb.FORGET
+        return Action(verb, key, because("config.removed"))
+    if want.state is DesiredState.MAINTENANCE:
+        return None
+    if want.state is DesiredState.STOPPED:
+        return _towards_stopped(key, want, state, desired, actual)
+    if state.phase.running:
+        return _while_running(key, want, state)
+    return _towards_running(key, want, state, desired, actual, now)
+
+
+def _towards_stopped(
+    key: ServiceKey, want: DesiredService, state: ServiceState, desired: Desired, actual: Actual
+) -> Action | None:
+    reason = stop_reason(want)
+    if not state.phase.running:
+        if state.phase is Phase.STOPPED and not state.done:
+            return None
+        return Action(Verb.REST, key, reason)
+    for other, other_want in desired.items():
+        if (
+            any(dep.name == key.name for dep in other_want.spec.depends_on)
+            and other_want.state is DesiredState.STOPPED
+            and actual.get(other, _AT_REST).phase.running
+        ):
+            return None  # its dependent goes first; when that has ended, this is asked again
+    return Action(Verb.STOP, key, reason)
+
+
+def _while_running(key: ServiceKey, want: DesiredService, state: ServiceState) -> Action | None:
+    if want.blocked is not None:
+        return Action(Verb.STOP, key, want.blocked)
+    if state.fingerprint and state.fingerprint != want.spec.fingerprint():
+        return Action(Verb.RESTART, key, because("config.changed"))
+    if _ordered_again(want, state):
+        return Action(Verb.RESTART, key, _order(want, "restart.ordered"))
+    if state.phase is Phase.UNHEALTHY and want.spec.health.on_unhealthy == "restart":
+        return Action(Verb.RESTART, key, because("unhealthy", output=state.health_output))
+    return None
+
+
+def _towards_running(
+    key: ServiceKey,
+    want: DesiredService,
+    state: ServiceState,
+    desired: Desired,
+    actual: Actual,
+    now: float,
+) -> Action | None:
+    if want.blocked is not None:
+        return _unless_said(Verb.BLOCK, Phase.BLOCKED, key, state, want.blocked)
+    ordered = _ordered_again(want, state)
+    changed = bool(state.fingerprint) and state.fingerprint != want.spec.fingerprint()
+    if state.phase is Phase.BACKOFF:
+        if not (ordered or changed) and (state.next_start is None or now < state.next_start):
+            return None
+        reason = state.reason if not ordered else _order(want, "start.ordered")
+    elif (state.phase is Phase.FAILED or state.done) and not (ordered or changed):
+        return None
+    elif changed and state.phase not in _WAITING:
+        reason = because("config.changed")
+    else:
+        reason = start_reason(want)
+    obstacle = _waits_for(want.spec.depends_on, desired, actual)
+    if obstacle is not None:
+        return _unless_said(Verb.QUEUE, Phase.QUEUED, key, state, obstacle)
+    return Action(Verb.START, key, reason)
+
+
+def _unless_said(
+    verb: Verb, phase: Phase, key: ServiceKey, state: ServiceState, reason: Reason
+) -> Action | None:
+    said = state.phase is phase and state.reason == reason
+    return None if said else Action(verb, key, reason)
+
+
+def _waits_for(
+    dependencies: Iterable[Dependency], desired: Desired, actual: Actual
+) -> Reason | None:
+    """The first thing that must be ready before, and is not."""
+    for dependency in dependencies:
+        for key in instances_of(dependency.name, desired):
+            want, state = desired[key], actual.get(key, _AT_REST)
+            if state.phase is Phase.READY:
+                continue
+            wanted = want.state is DesiredState.RUNNING and want.blocked is None
+            if not dependency.required:
+                # Only the order matters: wait while it is on its way, never for one that fails.
+                if wanted and state.phase in _BEFORE_READY and not state.done:
+                    return because("dependency.waiting", dependency=str(key))
+                continue
+            if not wanted:
+                return because("dependency.stopped", dependency=str(key))
+            if state.phase in {Phase.FAILED, Phase.BACKOFF}:
+                return because("dependency.failed", dependency=str(key))
+            return because("dependency.waiting", dependency=str(key))
+    return None
+
+
+def _ordered_again(want: DesiredService, state: ServiceState) -> bool:
+    """A restart order acts once: newer than the last start, and not the one already acted on.
+
+    The second condition keeps an order dated in the future (another host's clock) from looping.
+    """
+    if want.restart_wall is None or want.restart_wall == state.operator_restart_wall:
+        return False
+    return state.started_wall is None or want.restart_wall > state.started_wall
+
+
+def start_reason(want: DesiredService) -> Reason:
+    """Why it is to run."""
+    if want.source is Source.CONFIG:
+        return because("start.config")
+    return _order(want, "start.ordered")
+
+
+def stop_reason(want: DesiredService) -> Reason:
+    """Why it is not to run."""
+    if want.source is Source.CONFIG:
+        return because("stopped.activation", activation=want.spec.activation)
+    return _order(want, "stopped.ordered")
+
+
+def _order(want: DesiredService, code: str) -> Reason:
+    if want.why:
+        return because(f"{code}_because", by=want.by or want.source.value, why=want.why)
+    return because(code, by=want.by or want.source.value)

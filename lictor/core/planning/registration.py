@@ -1,0 +1,245 @@
+"""What Consul should hold for our services, and the fewest writes that get it there.
+
+Consul asks the service itself through the `:http` (or `:tcp`) check, so its answer stays true when
+Lictor is dead. The `:lictor` check carries what only the supervisor knows (an exit, a stop): its
+status is set on edges, so a crash is critical at once instead of one check interval later.
+Entries of others are never touched, not even with a look-alike id: ownership is the exact
+`lictor-owner` in Meta (hashicorp/nomad#2294, #4256).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+
+from lictor.core.model.desired import DesiredService, DesiredState
+from lictor.core.model.names import registration_id
+from lictor.core.model.reason import Reason
+from lictor.core.model.registration import (
+    HASH_META,
+    OWNER_META,
+    CheckDef,
+    Deregister,
+    Register,
+    Registration,
+    RegistryView,
+    RemoveCheck,
+    SeenCheck,
+    SeenService,
+    SetStatus,
+    Write,
+)
+from lictor.core.model.spec import ServiceSpec
+from lictor.core.model.state import Health, Phase, ServiceState
+
+_REGISTERED = frozenset(
+    {Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING, Phase.BACKOFF, Phase.FAILED}
+)
+_MIN_REAP = 600.0  # seconds; Consul's own floor is 60, but a model may take minutes to load
+
+
+@dataclass(frozen=True, slots=True)
+class Owner:
+    """Who we are in Consul: the installation's uuid and the node name in our ids."""
+
+    uuid: str
+    node: str
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One entry that should be there, with the status of its `:lictor` check."""
+
+    registration: Registration
+    status: SetStatus | None
+
+
+def wanted(
+    want: DesiredService, state: ServiceState, owner: Owner, say: Callable[[Reason], str]
+) -> Wanted | None:
+    """The entry of one service: from its first start until it is stopped or unregistered."""
+    spec = want.spec
+    if not spec.registered or state.unregistered or state.phase not in _REGISTERED:
+        return None
+    service_id = registration_id(owner.node, spec.key)
+    status = _status(service_id, want, state, say)
+    checks = [*_consul_checks(spec, service_id, state)]
+    checks.append(
+        CheckDef(
+            check_id=f"{service_id}:lictor",
+            name="Lictor: supervised",
+            kind="ttl",
+            status=status.status,
+            notes="What the supervisor knows: critical as soon as the service ends.",
+        )
+    )
+    registration = Registration(
+        service_id=service_id,
+        name=spec.key.name,
+        address=spec.address,
+        port=spec.port or 0,
+        tags=spec.tags,
+        meta={**spec.meta, **_meta(spec, owner)},
+        checks=tuple(checks),
+    )
+    return Wanted(with_hash(registration), status)
+
+
+def with_hash(registration: Registration) -> Registration:
+    """The registration with the hash of its definition in Meta.
+
+    The agent's check list does not return enough to compare definitions field by field.
+    """
+    checks = tuple(replace(check, status=Health.CRITICAL) for check in registration.checks)
+    meta = {name: text for name, text in registration.meta.items() if name != HASH_META}
+    bare = (
+        registration.name,
+        registration.address,
+        registration.port,
+        sorted(registration.tags),
+        sorted(meta.items()),
+        checks,
+    )
+    digest = hashlib.sha256(repr(bare).encode()).hexdigest()[:16]
+    return replace(registration, meta={**meta, HASH_META: digest})
+
+
+def diff(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[Write]:
+    """The writes from what Consul holds to what it should hold; none when nothing differs."""
+    writes: list[Write] = []
+    mine = {entry.registration.service_id: entry for entry in entries}
+    for service_id, entry in mine.items():
+        there = seen.services.get(service_id)
+        if there is not None and there.meta.get(OWNER_META) != owner.uuid:
+            continue  # a stranger holds our id; `conflicts` reports it
+        writes.extend(_towards(entry, seen))
+    for service_id, there in seen.services.items():
+        if service_id not in mine and there.meta.get(OWNER_META) == owner.uuid:
+            writes.append(Deregister(service_id))
+    return writes
+
+
+def after(seen: RegistryView, write: Write) -> RegistryView:
+    """What the agent will hold once this write went through: the cache between two reads."""
+    services, checks = dict(seen.services), dict(seen.checks)
+    match write:
+        case Register(registration):
+            services[registration.service_id] = SeenService(
+                service_id=registration.service_id,
+                name=registration.name,
+                address=registration.address,
+                port=registration.port,
+                tags=registration.tags,
+                meta=registration.meta,
+            )
+            for check in registration.checks:
+                checks.setdefault(
+                    check.check_id,
+                    SeenCheck(check.check_id, registration.service_id, check.status.value),
+                )
+        case Deregister(service_id):
+            services.pop(service_id, None)
+            checks = {name: c for name, c in checks.items() if c.service_id != service_id}
+        case RemoveCheck(check_id):
+            checks.pop(check_id, None)
+        case SetStatus(check_id, status, output):
+            known = checks.get(check_id)
+            service_id = known.service_id if known else check_id.rpartition(":")[0]
+            checks[check_id] = SeenCheck(check_id, service_id, status.value, output)
+    return RegistryView(services, checks)
+
+
+def conflicts(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[str]:
+    """Ids of ours that somebody else's entry occupies."""
+    return [
+        entry.registration.service_id
+        for entry in entries
+        if (there := seen.services.get(entry.registration.service_id)) is not None
+        and there.meta.get(OWNER_META) != owner.uuid
+    ]
+
+
+def _towards(entry: Wanted, seen: RegistryView) -> Iterable[Write]:
+    registration, status = entry.registration, entry.status
+    there = seen.services.get(registration.service_id)
+    want_checks = {check.check_id for check in registration.checks}
+    have_checks = {
+        check.check_id
+        for check in seen.checks.values()
+        if check.service_id == registration.service_id
+    }
+    fresh = (
+        there is None
+        or there.meta.get(HASH_META) != registration.meta[HASH_META]
+        or (there.name, there.address, there.port)
+        != (registration.name, registration.address, registration.port)
+        or sorted(there.tags) != sorted(registration.tags)
+        or not want_checks <= have_checks
+    )
+    if fresh:
+        yield Register(registration)
+    if status is not None:
+        known = seen.checks.get(status.check_id)
+        if known is None or (known.status, known.output) != (status.status.value, status.output):
+            yield status
+    for check_id in sorted(have_checks - want_checks):
+        if not check_id.startswith("_"):  # `_service_maintenance:…` is the operator's
+            yield RemoveCheck(check_id)
+
+
+def _status(
+    service_id: str, want: DesiredService, state: ServiceState, say: Callable[[Reason], str]
+) -> SetStatus:
+    check_id = f"{service_id}:lictor"
+    if want.state is DesiredState.MAINTENANCE:
+        return SetStatus(
+            check_id, Health.CRITICAL, f"maintenance: {want.why or want.by}".rstrip(": ")
+        )
+    alive = state.phase in {Phase.READY, Phase.UNHEALTHY}
+    status = Health.PASSING if alive else Health.CRITICAL
+    return SetStatus(check_id, status, say(state.reason))
+
+
+def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> Iterable[CheckDef]:
+    status = Health.PASSING if state.phase is Phase.READY else Health.CRITICAL
+    probe = spec.health.probe
+    reap = max(_MIN_REAP, 3 * spec.health.startup)
+    if probe is not None and probe.kind in {"http", "tcp"}:
+        yield CheckDef(
+            check_id=f"{service_id}:{probe.kind}",
+            name="Health" if probe.kind == "http" else "Port answers",
+            kind=probe.kind,
+            target=probe.target,
+            interval=probe.interval,
+            timeout=probe.timeout,
+            deregister_after=reap,
+            status=status,
+            notes=f"Consul asks {probe.target} itself.",
+        )
+    for name, extra in sorted(spec.checks.items()):
+        if extra.kind in {"http", "tcp"}:
+            yield CheckDef(
+                check_id=f"{service_id}:check:{name}",
+                name=name,
+                kind=extra.kind,
+                target=extra.target,
+                interval=extra.interval,
+                timeout=extra.timeout,
+                status=status,
+                notes=f"Consul asks {extra.target} itself.",
+            )
+
+
+def _meta(spec: ServiceSpec, owner: Owner) -> Mapping[str, str]:
+    meta = {
+        OWNER_META: owner.uuid,
+        "lictor-node": owner.node,
+        "lictor-driver": spec.driver,
+        "external-source": "lictor",
+    }
+    if spec.key.instance:
+        meta["lictor-instance"] = spec.key.instance
+    if spec.display_name and spec.display_name != spec.key.name:
+        meta["lictor-name"] = spec.display_name
+    return meta
