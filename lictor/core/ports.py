@@ -7,18 +7,38 @@ contract tests (`tests/contracts`). All coroutines may be cancelled at any await
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
-from lictor.core.model.desired import KvSnapshot
+from lictor.core.model.desired import DesiredChange, KvSnapshot
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Param, Reason
 from lictor.core.model.registration import RegistryView, Write
-from lictor.core.model.spec import DriverKind, ProbeSpec, ServiceSpec, StopSpec
+from lictor.core.model.spec import DriverKind, ParamSpec, ProbeSpec, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
+
+__all__ = [
+    "ActualSink",
+    "Clock",
+    "ConsulLink",
+    "ConsulPorts",
+    "DesiredChange",
+    "DesiredSource",
+    "Discovery",
+    "Driver",
+    "Instance",
+    "ProbeResult",
+    "Prober",
+    "Registry",
+    "Running",
+    "StopReport",
+    "Store",
+    "Usage",
+    "UsageProbe",
+]
 
 
 class Clock(Protocol):
@@ -164,24 +184,6 @@ class Registry(Protocol):
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class DesiredChange:
-    """A change of one desired document. None leaves a field alone; `remove` deletes the key.
-
-    `unset_params` removes these parameters; `clear_state` returns the state to the config.
-    """
-
-    state: str | None = None
-    params: Mapping[str, object] = field(default_factory=dict)
-    unset_params: tuple[str, ...] = ()
-    clear_state: bool = False
-    restart: str | None = None
-    until: str | None = None
-    by: str = ""
-    reason: str = ""
-    remove: bool = False
-
-
 class DesiredSource(Protocol):
     """Desired state in Consul KV."""
 
@@ -196,6 +198,18 @@ class DesiredSource(Protocol):
         self, key: ServiceKey, change: DesiredChange, *, node: str | None = None
     ) -> None:
         """Edit one document with compare-and-set, keeping what it does not mention."""
+        ...
+
+    def current(self) -> KvSnapshot | None:
+        """The last good read, parsed with what the host defines *now*; None before the first."""
+        ...
+
+    def memory(self) -> Mapping[str, object] | None:
+        """What the next agent should be given, as a plain row; None before the first good read."""
+        ...
+
+    async def confirm(self) -> None:
+        """Accept that the documents are gone: the operator says so after they were deleted."""
         ...
 
 
@@ -240,6 +254,58 @@ class ConsulPorts:
     desired: DesiredSource
     actual: ActualSink
     discovery: Discovery
+
+
+class ConsulLink(Protocol):
+    """The way to one Consul, chosen once at start: somebody's, or an embedded one of our own."""
+
+    @property
+    def address(self) -> str | None:
+        """Its HTTP address; None when there is no Consul at all."""
+        ...
+
+    @property
+    def problem(self) -> Reason | None:
+        """Why there is none, if so."""
+        ...
+
+    def service(self) -> ServiceSpec | None:
+        """The embedded Consul as a service for us to run; None when it is somebody's."""
+        ...
+
+    async def connect(
+        self,
+        *,
+        params_of: Callable[[ServiceKey], Mapping[str, ParamSpec] | None],
+        memory: Mapping[str, object] | None,
+        notify: Callable[[Reason], None],
+    ) -> ConsulPorts:
+        """Make the adapters (no contact yet).
+
+        `memory` is what `DesiredSource.memory` gave to an earlier agent; `notify` hears of what is
+        done to KV unasked (sentinels made, documents restored).
+        """
+        ...
+
+    async def prepare(self) -> None:
+        """What a fresh embedded Consul needs once (its ACLs); idempotent; raises `ConsulError`."""
+        ...
+
+    def remember(self) -> None:
+        """The first good contact: from now on this data_dir belongs to this kind of Consul."""
+        ...
+
+    async def about(self) -> Mapping[str, str | int | None]:
+        """For people: `ui`, `dns` (host:port); empty values where unknown."""
+        ...
+
+    def exports(self) -> Mapping[str, str]:
+        """What `lictor env` prints."""
+        ...
+
+    async def close(self) -> None:
+        """Close connections."""
+        ...
 
 
 # --- storage ---------------------------------------------------------------------------------

@@ -91,4 +91,22 @@ class DesiredService:
     blocked: Reason | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class DesiredChange:
+    """A change of one desired document. None leaves a field alone; `remove` deletes the key.
+
+    `unset_params` removes these parameters; `clear_state` returns the state to the config.
+    """
+
+    state: str | None = None
+    params: Mapping[str, object] = field(default_factory=dict)
+    unset_params: tuple[str, ...] = ()
+    clear_state: bool = False
+    restart: str | None = None
+    until: str | None = None
+    by: str = ""
+    reason: str = ""
+    remove: bool = False
+
+
 Desired = Mapping[ServiceKey, DesiredService]

@@ -131,6 +131,20 @@ def failed_run(
     )
 
 
+def exit_reason(exit_: Exit, *, loading: bool) -> Reason:
+    """The reason that names this exit; one that ended while loading is a failed start."""
+    if not loading:
+        return exit_.reason()
+    if exit_.oom:
+        return because("start.exit_oom")
+    named = exit_.reason()
+    if exit_.signal is not None:
+        return because("start.exit_signal", **named.params)
+    if exit_.code is not None:
+        return because("start.exit_code", code=exit_.code)
+    return because("start.exit_unknown")
+
+
 def at_rest(state: ServiceState, reason: Reason, *, now: float) -> ServiceState:
     """No longer wanted, and nothing runs: forget queue and back-off."""
     return replace(

@@ -92,7 +92,7 @@ def _while_running(key: ServiceKey, want: DesiredService, state: ServiceState) -
     if state.fingerprint and state.fingerprint != want.spec.fingerprint():
         return Action(Verb.RESTART, key, because("config.changed"))
     if _ordered_again(want, state):
-        return Action(Verb.RESTART, key, _order(want, "restart.ordered"))
+        return Action(Verb.RESTART, key, _restart_reason(want))
     if state.phase is Phase.UNHEALTHY and want.spec.health.on_unhealthy == "restart":
         return Action(Verb.RESTART, key, because("unhealthy", output=state.health_output))
     return None
@@ -113,7 +113,7 @@ def _towards_running(
     if state.phase is Phase.BACKOFF:
         if not (ordered or changed) and (state.next_start is None or now < state.next_start):
             return None
-        reason = state.reason if not ordered else _order(want, "start.ordered")
+        reason = _restart_reason(want) if ordered else because("start.again")
     elif (state.phase is Phase.FAILED or state.done) and not (ordered or changed):
         return None
     elif changed and state.phase not in _WAITING:
@@ -150,8 +150,10 @@ def _waits_for(
                 continue
             if not wanted:
                 return because("dependency.stopped", dependency=str(key))
-            if state.phase in {Phase.FAILED, Phase.BACKOFF}:
+            if state.phase is Phase.FAILED:
                 return because("dependency.failed", dependency=str(key))
+            if state.phase is Phase.BACKOFF:
+                return because("dependency.retrying", dependency=str(key))
             return because("dependency.waiting", dependency=str(key))
     return None
 
@@ -170,17 +172,25 @@ def start_reason(want: DesiredService) -> Reason:
     """Why it is to run."""
     if want.source is Source.CONFIG:
         return because("start.config")
-    return _order(want, "start.ordered")
+    if want.why:
+        return because("start.ordered_because", by=_by(want), why=want.why)
+    return because("start.ordered", by=_by(want))
 
 
 def stop_reason(want: DesiredService) -> Reason:
     """Why it is not to run."""
     if want.source is Source.CONFIG:
         return because("stopped.activation", activation=want.spec.activation)
-    return _order(want, "stopped.ordered")
-
-
-def _order(want: DesiredService, code: str) -> Reason:
+    if want.source is Source.HOLD and not want.by:
+        return because("agent.stopping")
     if want.why:
-        return because(f"{code}_because", by=want.by or want.source.value, why=want.why)
-    return because(code, by=want.by or want.source.value)
+        return because("stopped.ordered_because", by=_by(want), why=want.why)
+    return because("stopped.ordered", by=_by(want))
+
+
+def _restart_reason(want: DesiredService) -> Reason:
+    return because("restart.ordered", by=_by(want))
+
+
+def _by(want: DesiredService) -> str:
+    return want.by or ("Consul KV (_all)" if want.source is Source.KV_ALL else "Consul KV")

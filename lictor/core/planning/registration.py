@@ -70,7 +70,9 @@ def wanted(
             check_id=f"{service_id}:lictor",
             name="Lictor: supervised",
             kind="ttl",
-            status=status.status,
+            # Critical until `SetStatus` follows: a change of the output alone would reach the
+            # catalog up to five minutes later (check_update_interval), a change of status at once.
+            status=Health.CRITICAL,
             notes="What the supervisor knows: critical as soon as the service ends.",
         )
     )

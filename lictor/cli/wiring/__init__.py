@@ -1,0 +1,60 @@
+"""The composition root: the one place that sees every room and puts the agent together.
+
+Commands call these functions by name, so that none of them imports what the agent is made of.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lictor.core.ports import Instance
+
+
+def run_agent(config: str | None, detach: bool) -> int:  # noqa: FBT001 - the flag of `up -d`
+    """`lictor up`: run the agent in the foreground, or start one that outlives this terminal."""
+    from lictor.cli.wiring import detached, foreground
+
+    return detached.start(config) if detach else foreground.run(config)
+
+
+def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
+    """`lictor discover` without an agent, straight against Consul."""
+    from lictor.cli.wiring import direct
+
+    return [instance_row(one) for one in direct.discover(name, tag=tag, dc=dc)]
+
+
+def resolve(name: str, tag: str | None, query: bool) -> dict[str, Any]:  # noqa: FBT001 - as above
+    """`lictor resolve`: what Consul's DNS answers, and who is left out and why."""
+    from lictor.cli.wiring import direct
+
+    return direct.resolve(name, tag=tag, query=query)
+
+
+def register(names: list[str]) -> list[dict[str, Any]]:
+    """`lictor register` without an agent: what config.yml defines, as it would be registered."""
+    from lictor.cli.wiring import direct
+
+    return direct.register(names)
+
+
+def unregister(names: list[str]) -> list[dict[str, Any]]:
+    """`lictor unregister` without an agent: what this installation left in Consul."""
+    from lictor.cli.wiring import direct
+
+    return direct.unregister(names)
+
+
+def instance_row(one: Instance) -> dict[str, Any]:
+    """One found instance as `discover -o json` prints it."""
+    return {
+        "service": one.service,
+        "id": one.id,
+        "node": one.node,
+        "address": one.address,
+        "port": one.port,
+        "tags": list(one.tags),
+        "meta": dict(one.meta),
+        "health": one.health,
+        "output": one.output,
+    }

@@ -1,0 +1,60 @@
+"""`lictor up -d`: start an agent that outlives this terminal, and wait until it answers."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+
+from lictor.cli.wiring.configured import find_config, read_config
+from lictor.cli.words import say
+from lictor.core.errors import OperationFailed
+
+_LIMIT = 30.0  # seconds until it must answer
+
+
+def start(explicit: str | None) -> int:
+    """Start it; 0 when it answers. Its own words go to `data_dir/agent.log`."""
+    path = find_config(explicit)
+    data_dir = read_config(path).agent.data_dir  # a wrong config is told here, on this terminal
+    data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    log_path = data_dir / "agent.log"
+    with log_path.open("ab") as log:
+        begun = log.tell()
+        child = subprocess.Popen(
+            [sys.executable, "-m", "lictor", "up", "-c", str(path)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+            cwd="/",
+            env={**os.environ, "LICTOR_DATA_DIR": str(data_dir)},
+        )
+    ours = data_dir / "lictor.sock"
+    end = time.monotonic() + _LIMIT
+    while time.monotonic() < end:
+        if child.poll() is not None:
+            said = log_path.read_bytes()[begun:].decode(errors="replace").strip()
+            sys.stderr.write(said + "\n")
+            return child.returncode
+        if _answers(str(ours)):
+            print(say("up.detached", pid=child.pid, log=str(log_path)), file=sys.stderr)
+            child.returncode = 0  # it is not ours to wait for any more
+            return 0
+        time.sleep(0.05)
+    raise OperationFailed(
+        f"The agent (pid {child.pid}) did not answer in time.", hint=f"See {log_path}."
+    )
+
+
+def _answers(path: str) -> bool:
+    import socket
+
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(path)
+        except OSError:
+            return False
+        return True

@@ -1,0 +1,258 @@
+"""`discover`, `resolve`, `register` and `unregister` when no agent runs: straight against Consul.
+
+Where Consul is: what a running agent says (`resolve` asks even then), else the config, else what
+this data_dir remembers, else CONSUL_HTTP_ADDR or the usual address. Nothing is started here.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import Any, TypeVar
+
+from lictor.cli.client import ask_object
+from lictor.cli.wiring.configured import find_config, read_config
+from lictor.cli.wiring.consul import link_for
+from lictor.consul_integration.client import ConsulClient
+from lictor.consul_integration.discovery import ConsulDiscovery
+from lictor.consul_integration.dns import dns_endpoint
+from lictor.consul_integration.dns import resolve as ask_dns
+from lictor.consul_integration.registry import ConsulRegistry
+from lictor.core.config.agent import default_data_dir
+from lictor.core.config.settings import Config, ConsulSettings
+from lictor.core.errors import (
+    AgentUnreachable,
+    ConfigError,
+    ConsulUnreachable,
+    NoSuchService,
+    NotPermitted,
+    OperationFailed,
+)
+from lictor.core.model.desired import DesiredService, DesiredState
+from lictor.core.model.names import ServiceKey, dns_safe
+from lictor.core.model.reason import because
+from lictor.core.model.registration import (
+    OWNER_META,
+    Deregister,
+    Register,
+    Registration,
+    SetStatus,
+)
+from lictor.core.model.state import Health, Phase, ServiceState
+from lictor.core.planning.registration import Owner, wanted
+from lictor.core.ports import Instance
+from lictor.core.runtime import views
+from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.reconciler import keys_named
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """A Consul and, if somebody knows it already, where its DNS is."""
+
+    client: ConsulClient
+    dns: tuple[str, int] | None = None
+
+
+def discover(name: str | None, *, tag: str | None, dc: str | None) -> list[Instance]:
+    """Every instance; raises `ConsulError`."""
+
+    async def find(reach: Reach) -> list[Instance]:
+        return await ConsulDiscovery(reach.client).discover(name, tag=tag, dc=dc)
+
+    return _with_consul(find)
+
+
+def resolve(name: str, *, tag: str | None, query: bool) -> dict[str, Any]:
+    """What the DNS answers, and which instances it leaves out and why."""
+
+    async def ask(reach: Reach) -> dict[str, Any]:
+        host, port = reach.dns or await _dns_of(reach.client)
+        kind = "query" if query else "service"
+        answer = await ask_dns(name, server=host, port=port, tag=tag, kind=kind)  # type: ignore[arg-type]
+        known = [] if query else await ConsulDiscovery(reach.client).discover(name, tag=tag)
+        return {
+            "question": answer.question,
+            "server": answer.server,
+            "rcode": answer.rcode,
+            "protocol": answer.protocol,
+            "answers": [
+                {"address": one.address or one.target, "port": one.port, "target": one.target}
+                for one in answer.records
+            ],
+            "left_out": _left_out(known),
+        }
+
+    return _with_consul(ask)
+
+
+def _left_out(known: Iterable[Instance]) -> list[dict[str, Any]]:
+    """DNS answers only with instances of which no check is critical."""
+    return [
+        {
+            "id": one.id,
+            "node": one.node,
+            "address": one.address,
+            "port": one.port,
+            "health": one.health,
+            "reason": one.output,
+        }
+        for one in known
+        if one.health in {"critical", "maintenance"}
+    ]
+
+
+def register(names: list[str]) -> list[dict[str, Any]]:
+    """Register what config.yml defines. Consul asks the services itself; nobody supervises them."""
+    config = read_config(find_config(None))
+    owner, keys = _owner(config), _chosen(names, config)
+    sentence = views.say(because("registry.by_hand"))
+
+    async def write(reach: Reach) -> list[dict[str, Any]]:
+        registry = ConsulRegistry(reach.client, owner.node)
+        await registry.ready()
+        for key in keys:
+            want = DesiredService(spec=config.services[key], state=DesiredState.RUNNING)
+            entry = wanted(want, ServiceState(phase=Phase.READY), owner, views.say)
+            if entry is None:
+                continue
+            registration = _unproven(entry.registration)
+            await registry.apply(Register(registration))
+            check = f"{registration.service_id}:lictor"
+            await registry.apply(SetStatus(check, Health.PASSING, sentence))
+        return [_row(key, "registry.by_hand") for key in keys]
+
+    return _with_consul(write)
+
+
+def unregister(names: list[str]) -> list[dict[str, Any]]:
+    """Deregister what this installation left in Consul; entries of others are never touched."""
+    config = _config()
+    if config is None:
+        raise OperationFailed(
+            "Without an agent, unregister needs a config.yml to know what is ours."
+        )
+    owner = _owner(config)
+    wanted_names = [ServiceKey.parse(name) for name in names]
+
+    async def withdraw(reach: Reach) -> list[dict[str, Any]]:
+        registry = ConsulRegistry(reach.client, owner.node)
+        await registry.ready()
+        seen = await registry.read()
+        ours = {
+            _key_of(service_id, owner): service_id
+            for service_id, there in seen.services.items()
+            if there.meta.get(OWNER_META) == owner.uuid
+        }
+        chosen = keys_named(wanted_names, ours) if names else list(ours)
+        if names and not chosen:
+            raise NoSuchService(f"Nothing of ours called {', '.join(names)} is registered.")
+        for key in chosen:
+            await registry.apply(Deregister(ours[key]))
+        return [_row(key, "registry.unregistered") for key in chosen]
+
+    return _with_consul(withdraw)
+
+
+def _unproven(registration: Registration) -> Registration:
+    """Its checks start critical: only Consul's own answer makes them pass."""
+    return replace(
+        registration,
+        checks=tuple(replace(check, status=Health.CRITICAL) for check in registration.checks),
+    )
+
+
+def _row(key: ServiceKey, code: str) -> dict[str, Any]:
+    return {
+        "service": str(key),
+        "result": "done",
+        "sentence": views.say(because(code)),
+        "reason": code,
+        "reason_params": {},
+    }
+
+
+def _key_of(service_id: str, owner: Owner) -> ServiceKey:
+    name, _, instance = service_id.removeprefix(f"lictor:{owner.node}:").partition(":")
+    return ServiceKey(name, instance)
+
+
+def _chosen(names: list[str], config: Config) -> list[ServiceKey]:
+    if not names:
+        return list(config.services)
+    keys = keys_named([ServiceKey.parse(name) for name in names], config.services)
+    if not keys:
+        raise NoSuchService(f"config.yml defines no {', '.join(names)}.")
+    return keys
+
+
+def _owner(config: Config) -> Owner:
+    """Who we are; only reads, because the folder may belong to an agent that is just starting."""
+    datadir = DataDir(config.agent.data_dir, -1)
+    try:
+        return Owner(uuid=datadir.agent_id(), node=datadir.node(config.agent.node))
+    except OSError as error:
+        raise OperationFailed(
+            f"data_dir {config.agent.data_dir} cannot be used: {error.strerror}."
+        ) from error
+
+
+def _config() -> Config | None:
+    try:
+        return read_config(find_config(None))
+    except ConfigError:
+        return None
+
+
+def _with_consul(work: Callable[[Reach], Awaitable[T]]) -> T:
+    async def run() -> T:
+        reach = await _reach()
+        try:
+            return await work(reach)
+        finally:
+            await reach.client.close()
+
+    return asyncio.run(run())
+
+
+async def _reach() -> Reach:
+    told = _told_by_agent()
+    if told is not None:
+        client = ConsulClient(str(told["CONSUL_HTTP_ADDR"]), token=told.get("CONSUL_HTTP_TOKEN"))
+        host, _, port = str(told.get("LICTOR_DNS", "")).rpartition(":")
+        return Reach(client, (host.strip("[]"), int(port)) if port else None)
+    config = _config()
+    settings = config.consul if config is not None else ConsulSettings()
+    root = os.geteuid() == 0
+    fallback = default_data_dir(os.environ, is_root=root)
+    data_dir = config.agent.data_dir if config is not None else fallback
+    if not (data_dir / "consul" / "choice.json").exists() and settings.embedded == "auto":
+        settings = replace(settings, embedded="never")  # nothing is made here, only asked
+    node = (config.agent.node if config is not None else None) or dns_safe("")
+    link = link_for(settings, data_dir=data_dir, node=node)
+    if link.address is None:
+        why = views.say(link.problem) if link.problem is not None else "There is no Consul."
+        raise ConsulUnreachable(why)
+    return Reach(await link.client())
+
+
+def _told_by_agent() -> Mapping[str, Any] | None:
+    try:
+        told = ask_object("env")
+    except (AgentUnreachable, NotPermitted):
+        return None
+    return told if told.get("CONSUL_HTTP_ADDR") else None
+
+
+async def _dns_of(client: ConsulClient) -> tuple[str, int]:
+    found = dns_endpoint(await client.agent_self(), client.address.host)
+    if found is None:
+        raise ConsulUnreachable(
+            "This Consul does not say where its DNS is.",
+            hint="Its token may lack agent:read, or its DNS is off.",
+        )
+    return found

@@ -1,0 +1,233 @@
+"""Runs one agent in the foreground until it is told to stop.
+
+The order matters for speed: what the first services need is loaded first; HTTP clients, the web
+framework and the log formatter come when the services are already starting.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import importlib
+import signal
+import socket
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+from typing import Any
+
+from lictor.cli.wiring import agent_log
+from lictor.cli.wiring.configured import find_config, read_config, remember_ports
+from lictor.cli.wiring.consul import link_for
+from lictor.core.config.settings import Config, WebSettings
+from lictor.core.drivers.observed import ObservedDriver
+from lictor.core.drivers.process import ProcessDriver
+from lictor.core.drivers.tree import become_subreaper
+from lictor.core.errors import AgentExists, ConsulUnreachable
+from lictor.core.model.names import ServiceKey
+from lictor.core.probes.host import ProcUsage, port_holder
+from lictor.core.probes.prober import LictorProber
+from lictor.core.runtime import views
+from lictor.core.runtime.agent import Agent, Equipment
+from lictor.core.runtime.clock import SystemClock
+from lictor.core.runtime.control import ControlServer
+from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.operations import Operations
+from lictor.core.runtime.store import SqliteStore
+
+
+def run(explicit: str | None) -> int:
+    """`lictor up` in the foreground. Raises `LictorError` for what keeps it from starting."""
+    waiting = agent_log.begin()
+    path = find_config(explicit)
+    config = read_config(path)
+    datadir = DataDir.open(config.agent.data_dir)
+    try:
+        remember_ports(config)
+        listener = _listen(config.web) if config.web.enabled else None
+        become_subreaper()
+        with asyncio.Runner(loop_factory=_fast_loop()) as runner:
+            return runner.run(
+                _run(path, config, datadir, listener, lambda: agent_log.finish(waiting))
+            )
+    finally:
+        datadir.close()
+
+
+async def _run(
+    path: Path,
+    config: Config,
+    datadir: DataDir,
+    listener: socket.socket | None,
+    load_log: Callable[[], None],
+) -> int:
+    agent_id, node = datadir.agent_id(), datadir.node(config.agent.node)
+    link = link_for(config.consul, data_dir=datadir.path, node=node)
+    if config.consul.embedded == "always" and link.problem is not None:
+        raise ConsulUnreachable(views.say(link.problem))
+    store = SqliteStore(datadir.path / "state.db")
+    prober = LictorProber()
+    process = ProcessDriver(datadir.logs, agent_id, node=node)
+    tools = Equipment(
+        datadir=datadir,
+        store=store,
+        clock=SystemClock(),
+        drivers={"process": process, "observed": ObservedDriver()},
+        prober=prober,
+        usage=ProcUsage(),
+        link=link,
+        load=lambda: _reread(path),
+        port_holder=port_holder,
+        web=_web(listener) if listener is not None else None,
+    )
+    agent = Agent(config, tools)
+    operations = Operations(agent, lambda: _reload(agent))
+    control = ControlServer(datadir.socket, operations.handle, group=config.agent.socket_group)
+
+    async def opened() -> None:
+        await control.start()
+        await asyncio.to_thread(load_log)
+        for note in config.notes:
+            _talk(str(note))
+        if link.problem is not None:
+            _talk(views.say(link.problem))
+        agent.background.keep("orphans", lambda: _reap(process))
+        agent.background.keep("banner", lambda: _banner(agent), once=True)
+
+    _take_signals(agent, config)
+    try:
+        await agent.run(opened)
+    finally:
+        await control.close()
+        await prober.close()
+        await link.close()
+        store.close()
+        if listener is not None:
+            listener.close()
+    return 0
+
+
+def _reread(path: Path) -> Config:
+    config = read_config(path)
+    remember_ports(config)
+    return config
+
+
+def _reload(agent: Agent) -> dict[str, Any]:
+    changes = agent.reload()
+    return {
+        "added": [str(key) for key in changes.added],
+        "removed": [str(key) for key in changes.removed],
+        "restart": [str(key) for key in changes.restart],
+        "in_place": [str(key) for key in changes.in_place],
+        "agent_restart": list(changes.agent_restart),
+        "notes": [str(note) for note in agent.config.notes],
+    }
+
+
+def _take_signals(agent: Agent, config: Config) -> None:
+    loop = asyncio.get_running_loop()
+    asked = False
+
+    def end(*, keep: bool) -> None:
+        nonlocal asked
+        if asked:
+            agent.kill_all()
+        asked = True
+        agent.stop(keep=keep)
+
+    def hang_up() -> None:
+        try:
+            _reload(agent)
+        except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
+            _talk(f"The configuration was not reloaded: {error}")
+
+    loop.add_signal_handler(signal.SIGINT, lambda: end(keep=False))
+    loop.add_signal_handler(signal.SIGTERM, lambda: end(keep=config.agent.on_term == "keep"))
+    loop.add_signal_handler(signal.SIGHUP, hang_up)
+
+
+async def _reap(process: ProcessDriver) -> None:
+    """We are the subreaper: what daemonised below us and died is ours to collect."""
+    while True:
+        await asyncio.sleep(5.0)
+        process.reap_orphans()
+
+
+def _web(listener: socket.socket) -> Callable[[Agent], Awaitable[None]]:
+    async def serve(agent: Agent) -> None:
+        app_module = await asyncio.to_thread(importlib.import_module, "lictor.web.app")
+        serve_module = await asyncio.to_thread(importlib.import_module, "lictor.web.serve")
+
+        def phase_of(name: str) -> str | None:
+            try:
+                key = ServiceKey.parse(name)
+            except ValueError:
+                return None
+            runner = agent.reconciler.runners.get(key)
+            return runner.state.phase.value if runner is not None else None
+
+        host, port = listener.getsockname()[:2]
+        shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - read, not bound
+        agent.web_url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
+        agent.consul.wake()
+        agent.bell.ring()
+        await serve_module.serve(app_module.make_app(phase_of), listener)
+
+    return serve
+
+
+def _listen(web: WebSettings) -> socket.socket:
+    """Bind before anything is started, so that a taken port is one clear sentence."""
+    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((web.host, web.port))
+        listener.listen(512)
+    except OSError as error:
+        listener.close()
+        holder = port_holder(web.host, web.port) if web.port else None
+        who = f" is taken by {holder[1]} (pid {holder[0]})" if holder else f": {error.strerror}"
+        raise AgentExists(
+            f"The agent's HTTP port {web.host}:{web.port}{who}.",
+            hint="Set web.port in config.yml (0 takes any free one), or web.enabled: false.",
+            code="web.port_taken",
+        ) from error
+    listener.setblocking(False)
+    return listener
+
+
+async def _banner(agent: Agent) -> None:
+    """Say once where everything is, when it is there."""
+    from lictor.cli.words import say
+
+    while agent.consul.state.code != "consul.ok" or not agent.consul.about:
+        await agent.bell.wait(1.0)
+        if agent.tools.link.address is None:
+            break
+    about = agent.consul.about
+    lines = [say("banner.node", node=agent.node, data_dir=str(agent.tools.datadir.path))]
+    if about.get("ui"):
+        lines.append(say("banner.ui", url=str(about["ui"])))
+    if agent.tools.link.address is not None:
+        lines.append(say("banner.api", url=agent.tools.link.address))
+    if about.get("dns"):
+        host, _, port = str(about["dns"]).rpartition(":")
+        lines.append(say("banner.dns", host=host, port=port))
+    if agent.web_url is not None:
+        lines.append(say("banner.web", url=agent.web_url))
+    _talk("\n".join(lines))
+
+
+def _talk(line: str) -> None:
+    with contextlib.suppress(OSError):
+        print(line, file=sys.stderr, flush=True)
+
+
+def _fast_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop  # type: ignore[no-any-return]

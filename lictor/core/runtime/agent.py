@@ -1,0 +1,321 @@
+"""The agent: everything that runs, in the order in which it must begin and end.
+
+Begin: lock, memory, adopt what runs, start what should run, answer the CLI; only then the slow
+parts (Consul's client, the web) are brought up. End: stop services in waves (or let them go),
+withdraw from Consul, stop the embedded Consul last. The agent decides nothing about services; it
+connects the parts that do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from lictor import __version__
+from lictor.core.config.diff import ConfigDiff, diff
+from lictor.core.config.settings import Config
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Param, Reason, because
+from lictor.core.model.spec import ParamSpec, ServiceSpec
+from lictor.core.model.state import Phase, ServiceState
+from lictor.core.planning.overrides import Host, merge, next_expiry
+from lictor.core.planning.registration import Owner
+from lictor.core.ports import Clock, ConsulLink, Driver, Prober, Usage, UsageProbe
+from lictor.core.runtime import views
+from lictor.core.runtime.background import Background
+from lictor.core.runtime.bell import Bell
+from lictor.core.runtime.codec import state_from, state_row
+from lictor.core.runtime.consul_side import ConsulSide
+from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.keeper import DesiredKeeper
+from lictor.core.runtime.publisher import Publisher
+from lictor.core.runtime.reconciler import Reconciler
+from lictor.core.runtime.runner import Runner, Surroundings
+from lictor.core.runtime.store import SqliteStore
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Equipment:
+    """What the composition root hands to the agent.
+
+    `load` reads config.yml again; `web` serves the HTTP side until cancelled (None: no web).
+    """
+
+    datadir: DataDir
+    store: SqliteStore
+    clock: Clock
+    drivers: Mapping[str, Driver]
+    prober: Prober
+    usage: UsageProbe
+    link: ConsulLink
+    load: Callable[[], Config]
+    port_holder: Callable[[str, int], tuple[int, str] | None]
+    web: Callable[[Agent], Awaitable[None]] | None = None
+
+
+class Agent:
+    """One agent on one data_dir. All methods belong to the event loop's thread."""
+
+    def __init__(self, config: Config, tools: Equipment) -> None:
+        self.config = config
+        self.tools = tools
+        self.node = tools.datadir.node(config.agent.node)
+        self.owner = Owner(uuid=tools.datadir.agent_id(), node=self.node)
+        self.bell = Bell()
+        self.web_url: str | None = None
+        self.background = Background()
+        self.keeper = DesiredKeeper(tools.store, self._desired_changed, self._desired_event)
+        self.reconciler = Reconciler(tools.clock, self._forgotten)
+        self.publisher = Publisher(self._actual_document)
+        self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
+        self._around = Surroundings(
+            clock=tools.clock,
+            prober=tools.prober,
+            changed=self._changed,
+            wake=self.reconciler.wake,
+            consul_watches=self._consul_watches,
+            port_holder=tools.port_holder,
+            jitter=self.jitter,
+        )
+        self.consul = ConsulSide(self)
+        self._expiry: asyncio.TimerHandle | None = None
+        self._ending = asyncio.Event()
+        self._keep = False
+        self._done = asyncio.Event()
+
+    # --- life ---------------------------------------------------------------------------
+
+    async def run(self, opened: Callable[[], Awaitable[None]]) -> None:
+        """Run until told to stop. `opened` is awaited once the first services were started."""
+        try:
+            self.begin()
+            await opened()
+            self.background.keep("reconcile", self.reconciler.keep_passing)
+            self.background.keep("consul", self.consul.attend)
+            if self.tools.web is not None:
+                web = self.tools.web
+                self.background.keep("web", lambda: web(self))
+            await self._ending.wait()
+            await self._end()
+        finally:
+            await self.background.cancel()
+            self._done.set()
+
+    def begin(self) -> None:
+        """Adopt what runs, and start what should run."""
+        embedded = self.tools.link.service()
+        if embedded is not None:
+            self._infrastructure[embedded.key] = embedded
+        self.keeper.load()
+        self._make_runners(self._specs())
+        self._restore()
+        self.reconciler.want(self._merged())
+        self.reconciler.resume()
+        self.record("agent", "", because("agent.started", version=__version__))
+
+    @staticmethod
+    def jitter() -> float:
+        """A number in [-1, 1] that keeps things from happening in step."""
+        return random.uniform(-1.0, 1.0)  # noqa: S311 - spreads load, guards nothing
+
+    def stop(self, *, keep: bool) -> None:
+        """Begin the end; `keep` leaves the services running and registered."""
+        self._keep = keep
+        self._ending.set()
+
+    async def stopped(self) -> None:
+        """Wait until everything has ended."""
+        await self._done.wait()
+
+    def kill_all(self) -> None:
+        """Do not wait for anybody's grace time any more (a second INT)."""
+        for runner in self.reconciler.runners.values():
+            runner.hurry()
+
+    async def _end(self) -> None:
+        log.info("ending", extra={"keep": self._keep})
+        if self._keep:
+            for runner in self.reconciler.runners.values():
+                runner.let_go()
+            await self.consul.last_words(everything=False)
+            self.record("agent", "", because("agent.left_running"))
+            return
+        self.reconciler.halt(spare=frozenset(self._infrastructure))
+        while not self._at_rest(spare=True):
+            await self.bell.wait(1.0)
+        await self.consul.last_words(everything=True)
+        self.reconciler.halt(spare=frozenset())
+        while not self._at_rest(spare=False):
+            await self.bell.wait(1.0)
+        self.record("agent", "", because("agent.stopped"))
+
+    def _at_rest(self, *, spare: bool) -> bool:
+        return not any(
+            runner.state.phase.running
+            for key, runner in self.reconciler.runners.items()
+            if not (spare and key in self._infrastructure)
+        )
+
+    # --- config -------------------------------------------------------------------------
+
+    def reload(self) -> ConfigDiff:
+        """Read config.yml again; raises `ConfigError` and changes nothing if it is wrong."""
+        fresh = self.tools.load()
+        changes = diff(self.config, fresh)
+        self.config = fresh
+        self._make_runners(self._specs())
+        self.keeper.reconsider()
+        self._desired_changed()
+        self.record("config", "", because("config.reloaded"))
+        return changes
+
+    def _specs(self) -> dict[ServiceKey, ServiceSpec]:
+        return {**self._infrastructure, **self.config.services}
+
+    def _make_runners(self, specs: Mapping[ServiceKey, ServiceSpec]) -> None:
+        """A runner for every defined service; one whose driver changed must end its old run first."""
+        for key, spec in specs.items():
+            if key not in self.reconciler.runners:
+                driver = self.tools.drivers.get(spec.driver) or self.tools.drivers["observed"]
+                self.reconciler.runners[key] = Runner(spec, driver, self._around)
+
+    def _restore(self) -> None:
+        rows = self.tools.store.load("services")
+        for name, row in rows.items():
+            state = state_from(row)
+            key = ServiceKey.parse(name)
+            if state is None:
+                continue
+            runner = self.reconciler.runners.get(key)
+            if runner is None:
+                if not state.phase.running:
+                    continue
+                # No longer in the config, but an earlier agent started it: adopt it, to stop it.
+                spec = ServiceSpec(key=key, registered=False)
+                runner = Runner(spec, self.tools.drivers["process"], self._around)
+                self.reconciler.runners[key] = runner
+            runner.restore(state)
+        for runner in self.reconciler.runners.values():
+            if not runner.state.phase.running and runner.spec.driver == "process":
+                runner.adopt_stray()
+
+    # --- desired ------------------------------------------------------------------------
+
+    def _merged(self) -> Any:
+        wall = self.tools.clock.wall()
+        host = Host(mode=self.config.agent.mode, drivers=frozenset(self.tools.drivers))
+        self._expire_at(next_expiry(self.keeper.documents, wall), wall)
+        return merge(self._specs().values(), self.keeper.documents, wall=wall, host=host)
+
+    def _desired_changed(self) -> None:
+        self.reconciler.want(self._merged())
+        self.publisher.touch(*self.reconciler.runners)
+        self.consul.wake()
+        self.bell.ring()
+
+    def _expire_at(self, when: float | None, wall: float) -> None:
+        if self._expiry is not None:
+            self._expiry.cancel()
+            self._expiry = None
+        if when is not None:
+            # Wall clocks jump: look again at least once a minute instead of trusting one long sleep.
+            delay = min(max(0.05, when - wall), 60.0)
+            loop = asyncio.get_running_loop()
+            self._expiry = loop.call_later(delay, self._desired_changed)
+
+    def _desired_event(self, subject: str, reason: Reason) -> None:
+        self.record("desired", subject, reason)
+
+    def params_of(self, key: ServiceKey) -> Mapping[str, ParamSpec] | None:
+        """The parameters KV may set for a service of this host; None: no such service here."""
+        if key in self.config.services:
+            return self.config.services[key].params
+        for other, spec in self.config.services.items():
+            if other.name == key.name and not key.instance:
+                return spec.params
+        return None
+
+    def _consul_watches(self, key: ServiceKey) -> bool:
+        return self.consul.watches(key)
+
+    # --- services -----------------------------------------------------------------------
+
+    def _changed(self, runner: Runner, before: ServiceState) -> None:
+        """A runner's state changed: remember it, tell Consul, and look at its neighbours."""
+        state, key = runner.state, runner.key
+        self.tools.store.save("services", str(key), state_row(state))
+        if state.phase is not before.phase or state.reason != before.reason:
+            log.info(
+                "%s is %s: %s",
+                key,
+                state.phase.value,
+                views.say(state.reason),
+                extra={"service": str(key), "phase": state.phase.value},
+            )
+            self.record("phase", str(key), state.reason, phase=state.phase.value)
+            self.reconciler.wake(key)
+        if state.phase is Phase.READY and before.phase is Phase.STARTING:
+            self.consul.became_ready(key)
+        self.consul.wake()
+        self.publisher.touch(key)
+        self.bell.ring()
+
+    def _forgotten(self, key: ServiceKey) -> None:
+        self.tools.store.save("services", str(key), None)
+        self.publisher.touch(key)
+        self.consul.wake()
+        self.bell.ring()
+
+    def record(
+        self, kind: str, subject: str, reason: Reason, who: str = "lictor", **data: Param
+    ) -> None:
+        """One line of the journal."""
+        at = self.tools.clock.wall()
+        self.tools.store.record(
+            at=at, kind=kind, subject=subject, reason=reason, who=who, data=data
+        )
+
+    # --- views --------------------------------------------------------------------------
+
+    def usage(self) -> Mapping[ServiceKey, Usage]:
+        """What each running service uses, sampled now or at most two seconds ago."""
+        roots = {
+            key: runner.state.identity
+            for key, runner in self.reconciler.runners.items()
+            if runner.state.identity is not None and runner.state.identity.pid
+        }
+        return self.tools.usage.sample(roots)
+
+    def view(self, key: ServiceKey, usage: Mapping[ServiceKey, Usage]) -> dict[str, Any]:
+        """The record of one service."""
+        runner = self.reconciler.runners[key]
+        want = self.reconciler.desired.get(key)
+        return views.record(
+            key,
+            runner.spec,
+            runner.state,
+            want,
+            node=self.node,
+            now=self.tools.clock.now(),
+            usage=usage.get(key),
+            registered=self.consul.holds(key),
+        )
+
+    def _actual_document(self, key: ServiceKey) -> dict[str, Any] | None:
+        if key not in self.reconciler.runners or key in self._infrastructure:
+            return None
+        view = self.view(key, {})
+        want = self.reconciler.desired.get(key)
+        refused = views.say(want.refused) if want is not None and want.refused else None
+        return views.actual_document({**view, "refused": refused})
+
+    @property
+    def infrastructure(self) -> frozenset[ServiceKey]:
+        """Services that Lictor runs for itself (the embedded Consul)."""
+        return frozenset(self._infrastructure)

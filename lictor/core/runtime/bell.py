@@ -1,0 +1,27 @@
+"""A bell that anybody may wait for: "something changed, look again"."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+
+class Bell:
+    """Rings wake everybody who waits at that moment. Nothing is queued: look at the state itself."""
+
+    def __init__(self) -> None:
+        self._event = asyncio.Event()
+
+    def ring(self) -> None:
+        """Wake all who wait."""
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def wait(self, limit: float | None = None) -> bool:
+        """Wait for the next ring; False when `limit` seconds went by without one."""
+        event = self._event
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(limit):
+                await event.wait()
+                return True
+        return False

@@ -1,0 +1,152 @@
+"""Turns "something may have changed" into plans, and plans into work for runners.
+
+Events only wake it; every decision comes from the snapshot, so a lost event costs latency, never
+correctness. A wake-up plans the services that were named and their neighbours; a full pass every
+ten seconds plans all of them. Both call the one `plan` function.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+
+from lictor.core.model.desired import Desired, DesiredState, Source
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.plan import Plan, Verb
+from lictor.core.model.state import ServiceState
+from lictor.core.planning.reconcile import plan
+from lictor.core.ports import Clock
+from lictor.core.runtime.runner import Runner
+
+log = logging.getLogger(__name__)
+
+FULL_PASS = 10.0  # seconds
+
+
+class Reconciler:
+    """Owns the snapshot and the map of runners. Lives in the event loop's thread."""
+
+    def __init__(self, clock: Clock, on_forget: Callable[[ServiceKey], None]) -> None:
+        self.runners: dict[ServiceKey, Runner] = {}
+        self._clock = clock
+        self._on_forget = on_forget
+        self._desired: Desired = {}
+        self._neighbours: Mapping[ServiceKey, frozenset[ServiceKey]] = {}
+        self._dirty: set[ServiceKey] = set()
+        self._scheduled = False
+        self._paused = True
+        self._halted = False
+        self._spared: frozenset[ServiceKey] = frozenset()
+
+    @property
+    def desired(self) -> Desired:
+        """What is wanted now (all stopped, once `halt` was called)."""
+        return self._desired
+
+    def actual(self) -> dict[ServiceKey, ServiceState]:
+        """The state of every runner."""
+        return {key: runner.state for key, runner in self.runners.items()}
+
+    def want(self, desired: Desired) -> None:
+        """Take a new desired state and plan what differs."""
+        if self._halted:
+            desired = _all_stopped(desired, self._spared)
+        changed = [key for key in {**self._desired, **desired} if self._differs(key, desired)]
+        self._desired = desired
+        self._neighbours = _neighbours(desired)
+        for key in changed:
+            want = desired.get(key)
+            runner = self.runners.get(key)
+            if want is not None and runner is not None:
+                runner.update(want.spec)
+        self.wake(*changed)
+
+    def halt(self, *, spare: frozenset[ServiceKey]) -> None:
+        """From now on everything but `spare` is to be stopped, whatever else is wanted."""
+        self._halted, self._spared = True, spare
+        self.want(self._desired)
+        self.wake(*self._desired, *self.runners)
+
+    def resume(self) -> None:
+        """Begin to act: until then, plans are only shown (start-up, adoption)."""
+        self._paused = False
+        self.wake(*self._desired, *self.runners)
+
+    def wake(self, *keys: ServiceKey) -> None:
+        """Something about these services may have changed."""
+        self._dirty.update(keys)
+        for key in keys:
+            self._dirty |= self._neighbours.get(key, frozenset())
+        if self._dirty and not self._scheduled and not self._paused:
+            self._scheduled = True
+            asyncio.get_running_loop().call_soon(self._pass)
+
+    def preview(self) -> Plan:
+        """What would be done now, for `lictor plan`."""
+        return plan(self._desired, self.actual(), self._clock.now())
+
+    async def keep_passing(self) -> None:
+        """The safety net: a full pass every ten seconds, for ever."""
+        while True:
+            await asyncio.sleep(FULL_PASS)
+            self.wake(*self._desired, *self.runners)
+
+    def _pass(self) -> None:
+        self._scheduled = False
+        dirty, self._dirty = self._dirty, set()
+        self._act(plan(self._desired, self.actual(), self._clock.now(), only=dirty))
+
+    def _act(self, todo: Plan) -> None:
+        for action in todo.actions:
+            runner = self.runners.get(action.service)
+            if runner is None:
+                continue
+            want = self._desired.get(action.service)
+            try:
+                runner.act(action, restart_wall=want.restart_wall if want else None)
+            except Exception:  # one broken service must never stop the others
+                log.exception("action failed", extra={"service": str(action.service)})
+                continue
+            if action.verb is Verb.FORGET:
+                del self.runners[action.service]
+                self._on_forget(action.service)
+
+    def _differs(self, key: ServiceKey, desired: Desired) -> bool:
+        return self._desired.get(key) != desired.get(key)
+
+
+def _all_stopped(desired: Desired, spare: frozenset[ServiceKey]) -> Desired:
+    return {
+        key: want
+        if key in spare
+        else replace(want, state=DesiredState.STOPPED, source=Source.HOLD, by="", why="")
+        for key, want in desired.items()
+    }
+
+
+def _neighbours(desired: Desired) -> Mapping[ServiceKey, frozenset[ServiceKey]]:
+    """Who must be looked at again when this one changes: its dependents and its dependencies."""
+    by_name: dict[str, set[ServiceKey]] = {}
+    for key in desired:
+        by_name.setdefault(key.name, set()).add(key)
+    result: dict[ServiceKey, set[ServiceKey]] = {}
+    for key, want in desired.items():
+        for dependency in want.spec.depends_on:
+            for other in by_name.get(dependency.name, ()):
+                result.setdefault(key, set()).add(other)
+                result.setdefault(other, set()).add(key)
+    return {key: frozenset(others) for key, others in result.items()}
+
+
+def keys_named(names: Iterable[ServiceKey], known: Iterable[ServiceKey]) -> list[ServiceKey]:
+    """The services meant by what was typed: `piper` means all instances of piper."""
+    known = list(known)
+    result: dict[ServiceKey, None] = {}
+    for name in names:
+        if name in known:
+            result[name] = None
+        elif not name.instance:
+            result.update(dict.fromkeys(key for key in known if key.name == name.name))
+    return list(result)

@@ -1,0 +1,401 @@
+"""One runner per service: the only writer of that service's state.
+
+It does what the plan says (start, stop, restart), notices the exit, asks for readiness, folds in
+health, and tells the reconciler after each change. It decides nothing: every next state comes from
+`planning.lifecycle`, every next step from `planning.reconcile`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from lictor.core.errors import StartFailed
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.plan import Action, Verb
+from lictor.core.model.reason import Reason, because
+from lictor.core.model.spec import ServiceSpec, StopSpec
+from lictor.core.model.state import Exit, Phase, ServiceState
+from lictor.core.planning import health, lifecycle
+from lictor.core.ports import Clock, Driver, ProbeResult, Prober, Running
+from lictor.core.runtime.logs import last_lines
+
+log = logging.getLogger(__name__)
+
+_FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0  # seconds between readiness probes
+_SETTLED = 0.5  # seconds a service without a probe must run before it counts as ready
+
+
+@dataclass(frozen=True, slots=True)
+class Surroundings:
+    """What every runner shares.
+
+    `changed(runner, before)` is called after each change of state; `wake(key)` asks for a new plan;
+    `consul_watches(key)` says whether Consul's own check is known for this service at present, in
+    which case the runner does not probe as well.
+    """
+
+    clock: Clock
+    prober: Prober
+    changed: Callable[[Runner, ServiceState], None]
+    wake: Callable[[ServiceKey], None]
+    consul_watches: Callable[[ServiceKey], bool]
+    port_holder: Callable[[str, int], tuple[int, str] | None]
+    jitter: Callable[[], float]
+
+
+class Runner:
+    """Runs one service. All methods must be called in the event loop's thread."""
+
+    def __init__(self, spec: ServiceSpec, driver: Driver, around: Surroundings) -> None:
+        self.spec = spec
+        self.state = ServiceState()
+        self._driver = driver
+        self._around = around
+        self._running: Running | None = None
+        self._operation: asyncio.Task[None] | None = None
+        self._watch: asyncio.Task[None] | None = None
+        self._monitor: asyncio.Task[None] | None = None
+        self._cleanup: asyncio.Task[object] | None = None
+        self._timer: asyncio.TimerHandle | None = None
+        self._counts_as_restart = False
+        self._ending: Running | None = None
+        self._hurry: asyncio.Task[object] | None = None
+
+    @property
+    def key(self) -> ServiceKey:
+        """Which service."""
+        return self.spec.key
+
+    @property
+    def driver(self) -> Driver:
+        """How it runs."""
+        return self._driver
+
+    def log_path(self) -> Path | None:
+        """The file the service writes itself."""
+        return self._driver.log_path(self.spec)
+
+    # --- what the plan asks -------------------------------------------------------------
+
+    def act(self, action: Action, *, restart_wall: float | None) -> None:
+        """Do one step of a plan. `restart_wall` is the restart order in force, now acted on."""
+        match action.verb:
+            case Verb.START:
+                self._start(action.reason, restart_wall)
+            case Verb.STOP:
+                self._begin(self._stop(action.reason), action.reason)
+            case Verb.RESTART:
+                self._set(replace(self.state, operator_restart_wall=restart_wall))
+                self._begin(self._restart(action.reason), action.reason)
+            case Verb.QUEUE:
+                self._wait_as(Phase.QUEUED, action.reason)
+            case Verb.BLOCK:
+                self._wait_as(Phase.BLOCKED, action.reason)
+            case Verb.REST | Verb.FORGET:
+                now = self._around.clock.now()
+                self._cancel_timer()
+                self._set(lifecycle.at_rest(self.state, action.reason, now=now))
+
+    def update(self, spec: ServiceSpec) -> None:
+        """Take a new definition; whether it needs a restart is the plan's business."""
+        self.spec = spec
+
+    def restore(self, state: ServiceState) -> None:
+        """Take over where an earlier agent left off: adopt what still runs, notice what does not."""
+        clock = self._around.clock
+        found = None
+        if state.phase.running:
+            found = self._driver.recover(self.spec, state.identity)
+        self.state = state
+        if found is None:
+            if state.phase is Phase.STOPPING:
+                gone = because("stopped.while_away")
+                self._set(lifecycle.stopped(state, gone, None, now=clock.now()))
+            elif state.phase.running:
+                self._run_ended(because("exit.while_away"), Exit())
+            elif state.phase is Phase.BACKOFF:
+                self._wake_at(state.next_start)
+            return
+        self._adopt(found)
+
+    def adopt_stray(self) -> bool:
+        """Take over a process that carries our mark although nothing was written down about it."""
+        found = self._driver.recover(self.spec, None)
+        if found is None:
+            return False
+        clock = self._around.clock
+        begun = lifecycle.starting(
+            self.state, because("starting.adopted"), now=clock.now(), wall=clock.wall()
+        )
+        self.state = lifecycle.spawned(begun, found.identity, self.spec.fingerprint())
+        self._adopt(found)
+        return True
+
+    def _adopt(self, found: Running) -> None:
+        clock = self._around.clock
+        self._running = found
+        self._set(replace(self.state, adopted=True, identity=found.identity))
+        self._watch = asyncio.create_task(self._watch_exit(found))
+        if self.state.phase is Phase.STOPPING:
+            self._begin(self._stop(self.state.reason), self.state.reason)
+        elif self.state.phase is Phase.STARTING:
+            self._operation = asyncio.create_task(self._await_ready(clock.now()))
+        else:
+            self._monitor = asyncio.create_task(self._watch_health())
+
+    def observe(self, *, passed: bool, output: str) -> None:
+        """One answer, or one edge, of the health check of a service that was ready."""
+        if self.state.phase not in {Phase.READY, Phase.UNHEALTHY}:
+            return
+        now = self._around.clock.now()
+        state = health.observe(self.state, passed=passed, output=output, now=now)
+        if passed and state.phase is Phase.UNHEALTHY:
+            state = lifecycle.recovered(state, now=now)
+        deadline = health.unhealthy_at(state, self.spec.health)
+        if deadline is not None and state.phase is Phase.READY:
+            if now >= deadline:
+                state = lifecycle.unhealthy(state, now=now)
+            else:
+                self._call_at(deadline, self._still_failing)
+        if state != self.state:
+            self._set(state)
+
+    async def probe(self) -> ProbeResult | None:
+        """Ask the health check now, for `lictor health`; None when there is nothing to ask."""
+        if self.spec.health.probe is None:
+            return None
+        return await self._around.prober.probe(self.spec.health.probe)
+
+    def mark_registered(self, *, unregistered: bool) -> None:
+        """Remember the operator's `lictor unregister` (or take it back)."""
+        self._set(replace(self.state, unregistered=unregistered))
+
+    def let_go(self) -> None:
+        """Stop watching without touching the service: another agent will adopt it."""
+        self._cancel_timer()
+        for task in (self._operation, self._watch, self._monitor):
+            if task is not None:
+                task.cancel()
+
+    def hurry(self) -> None:
+        """End it with KILL, without grace: somebody pressed Ctrl-C twice."""
+        if self._ending is not None:
+            self._hurry = asyncio.create_task(self._ending.stop(StopSpec("KILL", 0.0, 0.0)))
+
+    # --- starting -----------------------------------------------------------------------
+
+    def _start(self, reason: Reason, restart_wall: float | None) -> None:
+        self._cancel_timer()
+        clock = self._around.clock
+        state = lifecycle.starting(self.state, reason, now=clock.now(), wall=clock.wall())
+        if self._counts_as_restart:
+            self._counts_as_restart = False
+            state = replace(state, restarts=state.restarts + 1)
+        self._set(replace(state, operator_restart_wall=restart_wall))
+        self._operation = asyncio.create_task(self._run())
+
+    async def _run(self) -> None:
+        spec = self.spec
+        try:
+            if self._cleanup is not None:  # never a new one before the old tree is gone
+                await self._cleanup
+                self._cleanup = None
+            await self._run_before_jobs(spec)
+            self._refuse_taken_port(spec)
+            running = await self._driver.start(spec)
+        except StartFailed as error:
+            params = {name: str(value) for name, value in error.params.items()}
+            self._run_ended(Reason(error.reason_code, params), None, detail=error.message)
+            return
+        self._running = running
+        self._set(lifecycle.spawned(self.state, running.identity, spec.fingerprint()))
+        self._watch = asyncio.create_task(self._watch_exit(running))
+        await self._await_ready(self.state.started or self._around.clock.now())
+
+    async def _run_before_jobs(self, spec: ServiceSpec) -> None:
+        for number, job in enumerate(spec.before, start=1):
+            argv = spec.argv(job)
+            reason = because("starting.before", job=argv[0], number=number, count=len(spec.before))
+            self._set(replace(self.state, reason=reason))
+            exit_ = await self._driver.run_job(spec, argv)
+            if not exit_.clean:
+                raise StartFailed(
+                    self._last_line() or f"{argv[0]} ended badly",
+                    reason_code="start.before_failed",
+                    params={"job": argv[0], "code": exit_.code if exit_.code is not None else "?"},
+                )
+
+    def _refuse_taken_port(self, spec: ServiceSpec) -> None:
+        if spec.port is None or spec.driver != "process":
+            return
+        holder = self._around.port_holder(spec.host, spec.port)
+        if holder is not None:
+            pid, program = holder
+            raise StartFailed(
+                f"port {spec.port} is taken by {program} (pid {pid})",
+                reason_code="start.port_taken",
+                params={"port": spec.port, "pid": pid, "program": program},
+            )
+
+    async def _await_ready(self, since: float) -> None:
+        """Probe until the first pass; too long is a failed start."""
+        probe, clock = self.spec.health.probe, self._around.clock
+        if probe is None:
+            await asyncio.sleep(_SETTLED)
+            self._become_ready("")
+            return
+        pause, deadline = _FIRST_POLL, since + self.spec.health.startup
+        while True:
+            result = await self._around.prober.probe(probe)
+            if result.passed:
+                self._become_ready(result.output)
+                return
+            if clock.now() >= deadline:
+                break
+            await asyncio.sleep(pause)
+            pause = min(pause * 1.5, _SLOWEST_POLL)
+        why = because("start.timeout", startup=self.spec.health.startup, output=result.output)
+        await self._end_processes()
+        self._run_ended(why, None, detail=self._last_line() or result.output)
+
+    def _become_ready(self, output: str) -> None:
+        self._set(lifecycle.ready(self.state, now=self._around.clock.now(), output=output))
+        if self.spec.health.probe is not None:
+            self._monitor = asyncio.create_task(self._watch_health())
+
+    # --- while it runs ------------------------------------------------------------------
+
+    async def _watch_exit(self, running: Running) -> None:
+        exit_ = await running.wait()
+        if self._running is not running or self.state.phase is Phase.STOPPING:
+            return
+        loading = self.state.phase is Phase.STARTING
+        self._running = None
+        self._cancel(self._operation)
+        self._cancel(self._monitor)
+        self._cleanup = asyncio.create_task(running.stop(self.spec.stop))
+        reason = lifecycle.exit_reason(exit_, loading=loading)
+        self._run_ended(reason, exit_, detail=self._last_line())
+
+    async def _watch_health(self) -> None:
+        """Probe at the check's interval while Consul cannot do it. Never both."""
+        probe = self.spec.health.probe
+        while probe is not None:
+            await asyncio.sleep(probe.interval)
+            probe = self.spec.health.probe
+            consul_can = probe is not None and probe.kind in {"http", "tcp"}
+            if probe is None or (consul_can and self._around.consul_watches(self.key)):
+                continue
+            result = await self._around.prober.probe(probe)
+            self.observe(passed=result.passed, output=result.output)
+
+    def _still_failing(self) -> None:
+        """The time that `failures` failed checks take is over."""
+        deadline = health.unhealthy_at(self.state, self.spec.health)
+        now = self._around.clock.now()
+        if self.state.phase is Phase.READY and deadline is not None and now >= deadline - 0.05:
+            self._set(lifecycle.unhealthy(self.state, now=now))
+
+    # --- ending -------------------------------------------------------------------------
+
+    def _begin(self, operation: Coroutine[None, None, None], reason: Reason) -> None:
+        """Replace whatever is being done by a stop or restart."""
+        self._cancel_timer()
+        self._cancel(self._monitor)
+        interrupted = self._operation
+        self._set(lifecycle.stopping(self.state, reason, now=self._around.clock.now()))
+        self._operation = asyncio.create_task(self._after(interrupted, operation))
+
+    async def _after(
+        self, interrupted: asyncio.Task[None] | None, operation: Coroutine[None, None, None]
+    ) -> None:
+        if interrupted is not None and not interrupted.done():
+            interrupted.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.wait([interrupted])
+        await operation
+
+    async def _stop(self, reason: Reason) -> None:
+        exit_ = await self._end_processes()
+        now = self._around.clock.now()
+        self._set(lifecycle.stopped(self.state, reason, exit_, now=now))
+
+    async def _restart(self, reason: Reason) -> None:
+        if reason.code == "unhealthy":
+            await self._end_processes()
+            self._run_ended(reason, None, detail=str(reason.params.get("output", "")))
+            return
+        exit_ = await self._end_processes()
+        await asyncio.sleep(self.spec.stop.pause)
+        self._counts_as_restart = True
+        now = self._around.clock.now()
+        self._set(lifecycle.stopped(self.state, reason, exit_, now=now))
+
+    async def _end_processes(self) -> Exit | None:
+        running, self._running = self._running, None
+        if self._cleanup is not None:
+            await self._cleanup
+            self._cleanup = None
+        if running is None:
+            return None
+        self._ending = running
+        report = await running.stop(self.spec.stop)
+        self._ending = None
+        if report.killed:
+            log.warning("%s was killed after its grace time", self.key)
+        return report.exit
+
+    def _run_ended(self, why: Reason, exit_: Exit | None, detail: str | None = None) -> None:
+        around = self._around
+        state = lifecycle.failed_run(
+            self.state,
+            self.spec,
+            why,
+            exit_,
+            now=around.clock.now(),
+            jitter=around.jitter(),
+            detail=detail,
+        )
+        self._wake_at(state.next_start)
+        self._set(state)
+
+    # --- small things -------------------------------------------------------------------
+
+    def _set(self, state: ServiceState) -> None:
+        before, self.state = self.state, state
+        self._around.changed(self, before)
+
+    def _wait_as(self, phase: Phase, reason: Reason) -> None:
+        now = self._around.clock.now()
+        self._set(lifecycle.waiting(self.state, phase, reason, now=now))
+
+    def _wake_at(self, when: float | None) -> None:
+        if when is not None and when > self._around.clock.now():
+            self._call_at(when, lambda: self._around.wake(self.key))
+
+    def _call_at(self, when: float, callback: Callable[[], None]) -> None:
+        self._cancel_timer()
+        delay = max(0.0, when - self._around.clock.now())
+        self._timer = asyncio.get_running_loop().call_later(delay, callback)
+
+    def _cancel_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    @staticmethod
+    def _cancel(task: asyncio.Task[None] | None) -> None:
+        if task is not None and task is not asyncio.current_task():
+            task.cancel()
+
+    def _last_line(self) -> str | None:
+        path = self.log_path()
+        if path is None:
+            return None
+        lines = last_lines(path, 1)
+        return lines[-1] if lines else None

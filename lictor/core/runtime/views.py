@@ -1,0 +1,183 @@
+"""What people and programs are shown of a service: one record, the same for CLI, API and dashboard.
+
+Field names are the public contract. A value that was not measured is None; what is known to be
+nothing (the memory of a stopped service) is 0.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lictor.core.locales import render
+from lictor.core.model.desired import DesiredService
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason, because
+from lictor.core.model.spec import ParamRef, ServiceSpec
+from lictor.core.model.state import Phase, ServiceState
+from lictor.core.ports import Usage
+
+_MIB = 1024 * 1024
+_PUBLISHED = (
+    *("desired", "phase", "health", "sentence", "reason", "reason_params", "driver"),
+    *("pid", "container_id", "address", "port", "restarts", "last_error"),
+)
+
+
+def say(reason: Reason, language: str = "en") -> str:
+    """One reason as its sentence."""
+    return render(reason.code, reason.params, language=language)
+
+
+def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> list[Reason]:
+    """Why the service is as it is: the main reason first, then what a person should know with it."""
+    found = [state.reason]
+    if state.phase is Phase.BACKOFF and state.next_start is not None:
+        delay = max(0.0, state.next_start - now)
+        found.append(because("next_start", delay=round(delay, 1), failures=state.failures))
+    if state.phase in {Phase.BACKOFF, Phase.FAILED} and state.last_error not in {
+        None,
+        state.reason.code,
+    }:
+        found.append(because("last_line", line=state.last_error))
+    if state.phase is Phase.FAILED and want is not None:
+        found.append(
+            because("restart.never")
+            if want.spec.restart.policy == "never"
+            else because("restart.gave_up", failures=state.failures)
+        )
+    if state.phase is Phase.STARTING and state.started is not None and want is not None:
+        elapsed = round(max(0.0, now - state.started), 1)
+        found.append(because("elapsed", elapsed=elapsed, startup=want.spec.health.startup))
+    if state.phase is Phase.READY and state.failing_since is not None:
+        found.append(because("health.failing", output=state.health_output))
+    if state.phase is Phase.READY and state.restarts:
+        found.append(because("restarted", count=state.restarts))
+    if want is not None and want.state.value == "maintenance":
+        found.append(because("maintenance", by=want.by or "?", why=want.why or "-"))
+    if want is not None and want.refused is not None:
+        found.append(want.refused)
+    return found
+
+
+def record(
+    key: ServiceKey,
+    spec: ServiceSpec,
+    state: ServiceState,
+    want: DesiredService | None,
+    *,
+    node: str,
+    now: float,
+    usage: Usage | None,
+    registered: bool | None,
+) -> dict[str, Any]:
+    """The record of `lictor status -o json`."""
+    why = parts(state, want, now=now)
+    running = state.phase.running and state.identity is not None
+    process = state.identity.pid if state.identity and state.identity.pid else None
+    uptime = now - state.started if running and state.started is not None else 0.0
+    return {
+        "name": key.name,
+        "instance": key.instance or None,
+        "node": node,
+        "driver": spec.driver,
+        "desired": want.state.value if want else "stopped",
+        "phase": state.phase.value,
+        "health": state.health.value if state.health else None,
+        "sentence": " ".join(say(part) for part in why),
+        "reason": state.reason.code,
+        "reason_params": dict(state.reason.params),
+        "reasons": [{"code": part.code, "params": dict(part.params)} for part in why],
+        "pid": process,
+        "container_id": state.identity.container_id if state.identity else None,
+        "address": spec.address,
+        "port": spec.port,
+        "uptime_s": round(uptime, 1),
+        "restarts": state.restarts,
+        "cpu_percent": _cpu(usage, running=running),
+        "memory_mb": _memory(usage, running=running),
+        "last_error": state.last_error,
+        "registered": registered,
+        "description": spec.description,
+        "display_name": spec.display_name or str(key),
+    }
+
+
+def details(
+    spec: ServiceSpec,
+    state: ServiceState,
+    want: DesiredService | None,
+    *,
+    now: float,
+    log: str | None,
+) -> dict[str, Any]:
+    """What `--verbose` adds. Environment values are never part of it."""
+    probe = spec.health.probe
+    return {
+        "command": [
+            f"{{param.{part.name}}}" if isinstance(part, ParamRef) else part
+            for part in spec.command
+        ],
+        "params": {name: spec.param(name) for name in spec.params},
+        "cwd": spec.cwd,
+        "user": spec.user,
+        "log": log,
+        "source": want.source.value if want else "config",
+        "by": want.by if want else "",
+        "why": want.why if want else "",
+        "until": want.until if want else None,
+        "refused": _refusal(want),
+        "checks": [
+            *(
+                [
+                    {
+                        "name": "health",
+                        "kind": probe.kind,
+                        "target": _target(probe.target, probe.argv),
+                    }
+                ]
+                if probe
+                else []
+            ),
+            *(
+                {"name": name, "kind": extra.kind, "target": _target(extra.target, extra.argv)}
+                for name, extra in spec.checks.items()
+            ),
+        ],
+        "health_output": state.health_output,
+        "depends_on": [{"name": dep.name, "required": dep.required} for dep in spec.depends_on],
+        "activation": spec.activation,
+        "failures": state.failures,
+        "next_start_s": None
+        if state.next_start is None
+        else max(0.0, round(state.next_start - now, 1)),
+        "adopted": state.adopted,
+        "containment": "group, session, mark" if spec.driver == "process" else None,
+    }
+
+
+def actual_document(view: Mapping[str, Any]) -> dict[str, Any]:
+    """The record as it is written to `lictor/actual/<node>/<service>`: only what changes rarely."""
+    return {**{name: view[name] for name in _PUBLISHED}, "refused": view.get("refused")}
+
+
+def _refusal(want: DesiredService | None) -> str | None:
+    return say(want.refused) if want is not None and want.refused is not None else None
+
+
+def _target(target: str, argv: tuple[str, ...]) -> str:
+    return target or " ".join(argv)
+
+
+def _cpu(usage: Usage | None, *, running: bool) -> float | None:
+    if not running:
+        return 0.0
+    return None if usage is None or usage.cpu_percent is None else round(usage.cpu_percent, 1)
+
+
+def _memory(usage: Usage | None, *, running: bool) -> float | None:
+    if not running:
+        return 0.0
+    return (
+        None if usage is None or usage.memory_bytes is None else round(usage.memory_bytes / _MIB, 1)
+    )
