@@ -34,7 +34,9 @@ def catalogue(language: str, subject: str) -> Mapping[str, str]:
     return loaded
 
 
-def text(code: str, /, *, language: str = "en", subject: str = "reasons", **params: object) -> str:
+def render(
+    code: str, params: Mapping[str, object], *, language: str = "en", subject: str = "reasons"
+) -> str:
     """The sentence for a code. An unknown code yields itself, so that nothing is ever hidden."""
     template = catalogue(language, subject).get(code)
     if template is None:
@@ -43,6 +45,11 @@ def text(code: str, /, *, language: str = "en", subject: str = "reasons", **para
         extra = ", ".join(f"{name}={value}" for name, value in params.items())
         return f"{code} ({extra})" if extra else code
     return _Formatter(language).vformat(template, (), params)
+
+
+def text(code: str, /, *, language: str = "en", subject: str = "reasons", **params: object) -> str:
+    """`render` with the parameters as keywords."""
+    return render(code, params, language=language, subject=subject)
 
 
 def language_from(env: Mapping[str, str]) -> str:

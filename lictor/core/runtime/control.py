@@ -45,18 +45,9 @@ class ControlServer:
     async def start(self) -> None:
         """Listen. The data_dir's lock is ours, so a socket that is there is a dead agent's."""
         self._path.unlink(missing_ok=True)
-        if len(os.fsencode(self._path)) > 107:  # sun_path, unix(7)
-            raise OperationFailed(
-                f"The socket path {self._path} is longer than the 107 bytes that Unix allows.",
-                hint="Choose a shorter data_dir.",
-            )
-        before = os.umask(0o177)
-        try:
-            self._server = await asyncio.start_unix_server(
-                self._accept, path=str(self._path), limit=_MAX_REQUEST
-            )
-        finally:
-            os.umask(before)
+        self._server = await asyncio.start_unix_server(
+            self._accept, sock=_bind(self._path), limit=_MAX_REQUEST
+        )
         if self._group is not None:
             try:
                 os.chown(self._path, -1, grp.getgrnam(self._group).gr_gid)
@@ -136,6 +127,26 @@ class ControlServer:
         except KeyError:
             return False
         return gid == entry.gr_gid or name in entry.gr_mem
+
+
+def _bind(path: Path) -> socket.socket:
+    """A listening socket at `path`, for its owner only, however deep the folder lies.
+
+    A socket's address holds 107 bytes (unix(7)); a longer path is reached through the open folder.
+    """
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    folder = os.open(path.parent, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC)
+    before = os.umask(0o177)
+    try:
+        listener.bind(f"/proc/self/fd/{folder}/{path.name}")
+    except OSError:
+        listener.close()
+        raise
+    finally:
+        os.umask(before)
+        os.close(folder)
+    listener.setblocking(False)
+    return listener
 
 
 async def _unless_hung_up(work: asyncio.Future[Any], reader: asyncio.StreamReader) -> Any:

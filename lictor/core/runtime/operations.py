@@ -19,6 +19,7 @@ from lictor.core.errors import ConsulUnreachable, NoSuchService, Refused, UsageE
 from lictor.core.model.desired import DesiredChange, DesiredState
 from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import because
+from lictor.core.model.spec import ParamSpec, ParamValue
 from lictor.core.model.state import Phase
 from lictor.core.planning.order import dependents
 from lictor.core.runtime import views
@@ -291,8 +292,9 @@ class Operations:
             raise UsageError(
                 f"{key} has no parameter {unknown[0]!r}.", hint=f"Its parameters are: {known}."
             )
+        typed = {name: _typed(name, value, specs[name]) for name, value in params.items()}
         change = DesiredChange(
-            params=params, until=args.get("until"), by=who, reason=str(args.get("reason") or "")
+            params=typed, until=args.get("until"), by=who, reason=str(args.get("reason") or "")
         )
         return await self._edit(key, change)
 
@@ -450,6 +452,24 @@ def _word(result: dict[str, Any], written: str, *, waited: bool) -> str:
     if waited and outcome:
         return "already" if written == "already" and outcome == "done" else outcome
     return written or "requested"
+
+
+def _typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
+    """What was typed as text, as the parameter's own type (that of its default)."""
+    text = str(value).strip()
+    try:
+        if isinstance(spec.default, bool):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.lower()
+            ]
+        if isinstance(spec.default, int):
+            return int(text)
+        if isinstance(spec.default, float):
+            return float(text)
+    except (KeyError, ValueError):
+        kind = type(spec.default).__name__
+        raise UsageError(f"{name}={text!r} is not a value of type {kind}.") from None
+    return str(value)
 
 
 def _limit(args: dict[str, Any]) -> float | None:

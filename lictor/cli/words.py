@@ -1,0 +1,84 @@
+"""The command line's voice: which language a person reads, and every text in it.
+
+The texts live in `core/locales/<language>/cli.json`; reasons of services come from the agent as a
+code with parameters and an English sentence, and are said here in the person's language. This
+module never touches JSON or YAML output: data stays English for every reader.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from typing import Any, TextIO
+
+from lictor.core.locales import catalogue, duration, language_from, text
+
+#: A letter of each language, to see whether a stream can show it.
+_LETTERS = {"ru": "ж", "zh": "中"}
+
+
+def language() -> str:
+    """The language of this run: LICTOR_LANG, then the locale.
+
+    Where stdout or stderr cannot show its letters it is English: a line of `?????` tells nobody
+    anything.
+    """
+    wanted = language_from(os.environ)
+    letter = _LETTERS.get(wanted, "")
+    return wanted if all(can_encode(letter, s) for s in (sys.stdout, sys.stderr)) else "en"
+
+
+def can_encode(text: str, stream: TextIO | None) -> bool:
+    """Whether the stream can show this text at all (a terminal of LANG=C may not)."""
+    try:
+        text.encode(getattr(stream, "encoding", None) or "utf-8")
+    except (UnicodeEncodeError, LookupError):
+        return False
+    return True
+
+
+def say(code: str, /, **params: object) -> str:
+    """A text of the command line in the person's language."""
+    return text(code, language=language(), subject="cli", **params)
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+    """The sentence of something the agent said: translated if we know its reason, else as sent.
+
+    An agent newer than this program may send reasons that are not in our catalogue; its own
+    English sentence is better than a bare code.
+    """
+    sent = str(row.get("sentence") or "")
+    code = row.get("reason")
+    wanted = language()
+    if (sent and wanted == "en") or not isinstance(code, str):
+        return sent
+    if code not in catalogue(wanted, "reasons"):
+        return sent or code
+    params = row.get("reason_params")
+    known = dict(params) if isinstance(params, Mapping) else {}
+    if not known.keys().isdisjoint({"language", "subject"}):
+        return sent
+    try:
+        return text(code, language=wanted, **known)
+    except (ValueError, TypeError, AttributeError):
+        return sent  # a parameter of another type than our template expects
+
+
+def how_long(seconds: object) -> str:
+    """A length of time in the person's words; `-` for what nobody measured."""
+    if isinstance(seconds, (int, float)) and not isinstance(seconds, bool):
+        return duration(float(seconds), language())
+    return "-"
+
+
+def word(kind: str, value: object) -> str:
+    """The person's word for a value of a closed set (`phase`, `health`, `result`, ...).
+
+    A value that this program has never heard of is shown as it came.
+    """
+    if value is None or value == "":
+        return "-"
+    key = f"{kind}.{value}"
+    return say(key) if key in catalogue("en", "cli") else str(value)

@@ -1,0 +1,1 @@
+"""The command line, run as people run it, against an agent that only speaks the protocol."""
