@@ -12,7 +12,7 @@ import sys
 from collections.abc import Mapping
 from typing import Any, TextIO
 
-from lictor.core.locales import catalogue, duration, language_from, text
+from lictor.core.locales import catalogue, duration, language_from, render, text
 
 #: A letter of each language, to see whether a stream can show it.
 _LETTERS = {"ru": "ж", "zh": "中"}
@@ -50,20 +50,30 @@ def sentence(row: Mapping[str, Any]) -> str:
     English sentence is better than a bare code.
     """
     sent = str(row.get("sentence") or "")
-    code = row.get("reason")
     wanted = language()
-    if (sent and wanted == "en") or not isinstance(code, str):
+    if sent and wanted == "en":
         return sent
-    if code not in catalogue(wanted, "reasons"):
-        return sent or code
-    params = row.get("reason_params")
-    known = dict(params) if isinstance(params, Mapping) else {}
-    if not known.keys().isdisjoint({"language", "subject"}):
-        return sent
+    parts = row.get("reasons")
+    if not isinstance(parts, list) or not parts:
+        parts = [{"code": row.get("reason"), "params": row.get("reason_params")}]
+    said = [_translated(part, wanted) for part in parts]
+    if any(one is None for one in said):
+        return sent or str(row.get("reason") or "")
+    gap = "" if wanted == "zh" else " "
+    return gap.join(one for one in said if one)
+
+
+def _translated(part: object, wanted: str) -> str | None:
+    """One reason in the person's language; None if this program cannot say it."""
+    if not isinstance(part, Mapping):
+        return None
+    code, params = part.get("code"), part.get("params")
+    if not isinstance(code, str) or code not in catalogue(wanted, "reasons"):
+        return None
     try:
-        return text(code, language=wanted, **known)
+        return render(code, params if isinstance(params, Mapping) else {}, language=wanted)
     except (ValueError, TypeError, AttributeError):
-        return sent  # a parameter of another type than our template expects
+        return None  # a parameter of another type than our template expects
 
 
 def how_long(seconds: object) -> str:

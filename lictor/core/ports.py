@@ -220,6 +220,10 @@ class ActualSink(Protocol):
         """Write the records that changed, in as few transactions as fit; None deletes."""
         ...
 
+    def forget(self) -> None:
+        """Consul was away: what it was told before does not count any more."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Instance:

@@ -22,7 +22,8 @@ from lictor.core.planning import restart
 
 def starting(state: ServiceState, reason: Reason, *, now: float, wall: float) -> ServiceState:
     """A start begins: before-jobs, then the program. Counted as a restart if a run ended before."""
-    again = state.phase is Phase.BACKOFF
+    # A queue between the back-off and the start changes nothing: orders wipe `failures`.
+    again = state.phase is Phase.BACKOFF or (state.phase is Phase.QUEUED and state.failures > 0)
     return replace(
         state,
         phase=Phase.STARTING,
@@ -92,6 +93,7 @@ def stopped(state: ServiceState, reason: Reason, exit_: Exit | None, *, now: flo
         since=now,
         failures=0,
         next_start=None,
+        last_exit=None,  # an ordered end explains no later restart
     )
 
 
@@ -120,15 +122,13 @@ def failed_run(
             phase=Phase.BACKOFF,
             reason=why,
             next_start=now + verdict.delay,
-            last_error=detail or why.code,
+            last_error=detail,
         )
     if verdict.done:
         return replace(
             after, phase=Phase.STOPPED, reason=verdict.reason, next_start=None, done=True
         )
-    return replace(
-        after, phase=Phase.FAILED, reason=why, next_start=None, last_error=detail or why.code
-    )
+    return replace(after, phase=Phase.FAILED, reason=why, next_start=None, last_error=detail)
 
 
 def exit_reason(exit_: Exit, *, loading: bool) -> Reason:
@@ -162,7 +162,7 @@ def at_rest(state: ServiceState, reason: Reason, *, now: float) -> ServiceState:
 def waiting(state: ServiceState, phase: Phase, reason: Reason, *, now: float) -> ServiceState:
     """Queued or blocked, with the reason."""
     since = state.since if state.phase is phase else now
-    return replace(state, phase=phase, reason=reason, since=since)
+    return replace(state, phase=phase, reason=reason, since=since, next_start=None)
 
 
 def _ended(state: ServiceState, exit_: Exit | None) -> ServiceState:

@@ -14,6 +14,7 @@ plan is made from the new snapshot. Waves of dependencies follow from that by th
     running    starting ready unhealthy        restart on a new definition or a restart order
     running    unhealthy                       restart if `on_unhealthy` says so
     any        stopping                        nothing: its runner is busy
+    any        unknown                         nothing: nobody knows what would be done
     maintenance  any                           nothing: hands off
 """
 
@@ -33,6 +34,7 @@ Actual = Mapping[ServiceKey, ServiceState]
 
 _AT_REST = ServiceState()
 _BEFORE_READY = frozenset({Phase.STOPPED, Phase.QUEUED, Phase.STARTING})
+_HANDS_OFF = frozenset({Phase.STOPPING, Phase.UNKNOWN})
 _WAITING = frozenset({Phase.STOPPED, Phase.QUEUED, Phase.BLOCKED})
 
 
@@ -52,7 +54,7 @@ def plan(
 def _step(key: ServiceKey, desired: Desired, actual: Actual, now: float) -> Action | None:
     state = actual.get(key, _AT_REST)
     want = desired.get(key)
-    if state.phase is Phase.STOPPING:
+    if state.phase in _HANDS_OFF:
         return None
     if want is None:
         if key not in actual:

@@ -60,7 +60,7 @@ def wanted(
 ) -> Wanted | None:
     """The entry of one service: from its first start until it is stopped or unregistered."""
     spec = want.spec
-    if not spec.registered or state.unregistered or state.phase not in _REGISTERED:
+    if not spec.registered or state.unregistered or not _to_be_seen(state):
         return None
     service_id = registration_id(owner.node, spec.key)
     status = _status(service_id, want, state, say)
@@ -86,6 +86,11 @@ def wanted(
         checks=tuple(checks),
     )
     return Wanted(with_hash(registration), status)
+
+
+def _to_be_seen(state: ServiceState) -> bool:
+    # Queued after a run that failed: it was not stopped, so its entry stays, critical.
+    return state.phase in _REGISTERED or (state.phase is Phase.QUEUED and state.failures > 0)
 
 
 def with_hash(registration: Registration) -> Registration:

@@ -79,6 +79,8 @@ class ConsulSide:
         agent = self._agent
         if reason.code == "consul.ok":
             agent.tools.link.remember()
+            if self.ports is not None:
+                agent.publisher.begin_anew(self.ports.actual, *agent.reconciler.runners)
             agent.background.keep("about", self._learn_about, once=True)
         if reason.code != self.state.code:
             agent.record("consul", "", reason)

@@ -38,9 +38,14 @@ class Publisher:
         self._dirty.update(keys)
         self._wake.set()
 
+    def begin_anew(self, sink: ActualSink, *keys: ServiceKey) -> None:
+        """Consul is back: what it was told before it went does not count any more."""
+        self._written.clear()
+        sink.forget()
+        self.touch(*keys)
+
     async def keep_publishing(self, sink: ActualSink) -> None:
         """Write for ever; a failure keeps the change for the next try."""
-        self._written.clear()  # what an earlier Consul was told does not count for this one
         while True:
             await self._wake.wait()
             self._wake.clear()

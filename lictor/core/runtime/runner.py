@@ -21,7 +21,7 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Phase, ServiceState
 from lictor.core.planning import health, lifecycle
-from lictor.core.ports import Clock, Driver, ProbeResult, Prober, Running
+from lictor.core.ports import Clock, Driver, Prober, ProbeResult, Running
 from lictor.core.runtime.logs import last_lines
 
 log = logging.getLogger(__name__)

@@ -18,6 +18,14 @@ from lictor.core.model.state import Phase, ServiceState
 from lictor.core.ports import Usage
 
 _MIB = 1024 * 1024
+#: Ends about which the service's own last line says more than we can.
+_WITH_LAST_LINE = frozenset(
+    {
+        *("exit.code", "exit.signal", "exit.oom", "exit.unknown", "exit.while_away"),
+        *("start.exit_code", "start.exit_signal", "start.exit_oom", "start.exit_unknown"),
+        *("start.before_failed", "start.timeout"),
+    }
+)
 _PUBLISHED = (
     *("desired", "phase", "health", "sentence", "reason", "reason_params", "driver"),
     *("pid", "container_id", "address", "port", "restarts", "last_error"),
@@ -35,10 +43,8 @@ def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> li
     if state.phase is Phase.BACKOFF and state.next_start is not None:
         delay = max(0.0, state.next_start - now)
         found.append(because("next_start", delay=round(delay, 1), failures=state.failures))
-    if state.phase in {Phase.BACKOFF, Phase.FAILED} and state.last_error not in {
-        None,
-        state.reason.code,
-    }:
+    ended = state.phase in {Phase.BACKOFF, Phase.FAILED}
+    if ended and state.last_error and state.reason.code in _WITH_LAST_LINE:
         found.append(because("last_line", line=state.last_error))
     if state.phase is Phase.FAILED and want is not None:
         found.append(
@@ -51,7 +57,10 @@ def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> li
         found.append(because("elapsed", elapsed=elapsed, startup=want.spec.health.startup))
     if state.phase is Phase.READY and state.failing_since is not None:
         found.append(because("health.failing", output=state.health_output))
-    if state.phase is Phase.READY and state.restarts:
+    if state.phase is Phase.READY and state.restarts and state.last_exit is not None:
+        found.append(because("restarted_because", count=state.restarts))
+        found.append(state.last_exit.reason())
+    elif state.phase is Phase.READY and state.restarts:
         found.append(because("restarted", count=state.restarts))
     if want is not None and want.state.value == "maintenance":
         found.append(because("maintenance", by=want.by or "?", why=want.why or "-"))
@@ -96,7 +105,7 @@ def record(
         "restarts": state.restarts,
         "cpu_percent": _cpu(usage, running=running),
         "memory_mb": _memory(usage, running=running),
-        "last_error": state.last_error,
+        "last_error": _last_error(state),
         "registered": registered,
         "description": spec.description,
         "display_name": spec.display_name or str(key),
@@ -159,6 +168,12 @@ def details(
 def actual_document(view: Mapping[str, Any]) -> dict[str, Any]:
     """The record as it is written to `lictor/actual/<node>/<service>`: only what changes rarely."""
     return {**{name: view[name] for name in _PUBLISHED}, "refused": view.get("refused")}
+
+
+def _last_error(state: ServiceState) -> str | None:
+    if state.last_error is None and state.phase in {Phase.BACKOFF, Phase.FAILED}:
+        return say(state.reason)
+    return state.last_error
 
 
 def _refusal(want: DesiredService | None) -> str | None:

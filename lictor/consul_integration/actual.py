@@ -1,0 +1,102 @@
+"""Actual state for other nodes to see: `<prefix>/actual/<node>/<service>` in KV.
+
+It is the adapter behind `ports.ActualSink`. KV is replicated by raft, so only what differs is
+written, and in as few transactions as fit. It never reads other nodes' records, keeps no pace of its
+own (the caller publishes at most once a second) and never decides that a service is gone: None does.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from lictor.consul_integration.client import TXN_OPERATIONS, ConsulClient, kv_remove, kv_set
+from lictor.core.model.names import BadName, ServiceKey
+
+#: Bytes of records in one transaction: Consul takes bodies of 512 KiB, and base64 adds a third.
+_TXN_BYTES = 320 * 1024
+
+
+class KvActual:
+    """`ports.ActualSink` over KV.
+
+    The first `publish` (and the first one after `forget`) reads what is there, so that a restart of
+    the agent writes only what changed meanwhile.
+    """
+
+    def __init__(self, client: ConsulClient, node: str, *, prefix: str = "lictor") -> None:
+        self._client = client
+        self._base = f"{prefix.strip('/')}/actual/{node}/"
+        self._written: dict[ServiceKey, str] | None = None
+
+    def forget(self) -> None:
+        """Trust no cache: Consul was away, and may have lost what was written."""
+        self._written = None
+
+    async def published(self) -> frozenset[ServiceKey]:
+        """The services that have a record now, those of an earlier agent included."""
+        return frozenset(await self._cache())
+
+    async def publish(self, records: Mapping[ServiceKey, Mapping[str, object] | None]) -> None:
+        """Write the records that differ from what is there; None deletes.
+
+        Raises `ConsulError`; then nothing is taken for written, and the same call may be repeated.
+        """
+        written = await self._cache()
+        wanted = {key: None if value is None else _text(value) for key, value in records.items()}
+        changed = {key: text for key, text in wanted.items() if written.get(key) != text}
+        try:
+            for batch in _batches(changed):
+                await self._client.kv_transaction([self._operation(*item) for item in batch])
+                _apply(written, batch)
+        except BaseException:
+            # Also when cancelled: the answer may be lost after the deed was done.
+            self.forget()
+            raise
+
+    def _operation(self, key: ServiceKey, text: str | None) -> Mapping[str, Any]:
+        path = f"{self._base}{key}"
+        return kv_remove(path) if text is None else kv_set(path, text)
+
+    async def _cache(self) -> dict[ServiceKey, str]:
+        if self._written is None:
+            _, items = await self._client.kv_list(self._base)
+            found: dict[ServiceKey, str] = {}
+            for item in items:
+                try:
+                    key = ServiceKey.parse(item.key.removeprefix(self._base))
+                except BadName:
+                    continue  # nothing of ours
+                found[key] = item.value.decode(errors="replace")
+            self._written = found
+        return self._written
+
+
+def _apply(written: dict[ServiceKey, str], batch: Sequence[tuple[ServiceKey, str | None]]) -> None:
+    for key, text in batch:
+        if text is None:
+            written.pop(key, None)
+        else:
+            written[key] = text
+
+
+def _batches(
+    changed: Mapping[ServiceKey, str | None],
+) -> Iterator[list[tuple[ServiceKey, str | None]]]:
+    batch: list[tuple[ServiceKey, str | None]] = []
+    size = 0
+    for key, text in changed.items():
+        length = len(text.encode()) if text else 0
+        if batch and (len(batch) == TXN_OPERATIONS or size + length > _TXN_BYTES):
+            yield batch
+            batch, size = [], 0
+        batch.append((key, text))
+        size += length
+    if batch:
+        yield batch
+
+
+def _text(record: Mapping[str, object]) -> str:
+    # Sorted, so that equal records are equal texts.
+    return json.dumps(record, ensure_ascii=False, sort_keys=True, default=str)

@@ -1,0 +1,208 @@
+"""Where Consul is, and how to get in: address, TLS and token, from config and environment.
+
+It honours the same variables as the `consul` program (CONSUL_HTTP_ADDR, CONSUL_HTTP_TOKEN, ...),
+with two repairs to what py-consul makes of them: an address without a port or with `unix://` works,
+and an explicit token beats the environment's (py-consul lets the environment win). It never opens a
+connection, and a token is never part of any text that it makes.
+"""
+
+from __future__ import annotations
+
+import ssl
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeAlias
+from urllib.parse import urlsplit
+
+from lictor.core.errors import ConsulError
+
+#: Gives the token for the next call; asked each time, so that a rotated token is used at once.
+TokenProvider: TypeAlias = Callable[[], str | None]
+
+_DEFAULT_PORTS = {"http": 8500, "https": 443}
+
+
+class BadAddress(ConsulError):
+    """The address, TLS setting or token file cannot be used as it is written."""
+
+    code = "consul.bad_address"
+
+
+@dataclass(frozen=True, slots=True)
+class ConsulAddress:
+    """One Consul agent's HTTP address. `socket` is set for `unix://` only."""
+
+    scheme: str = "http"
+    host: str = "127.0.0.1"
+    port: int = 8500
+    socket: str | None = None
+
+    @classmethod
+    def parse(cls, text: str, *, tls: bool = False) -> ConsulAddress:
+        """Read `http(s)://host[:port]`, `unix:///path`, `host:port` or `host`.
+
+        A port that is left out is 8500, or 443 with `https://` (as for any URL: that is what a
+        proxy in front of Consul listens on). `tls` is what a text without a scheme means. Raises
+        `BadAddress`.
+        """
+        raw = text.strip()
+        if raw.startswith("unix://"):
+            return cls._unix(raw)
+        if "://" not in raw:
+            if raw.count(":") > 1 and not raw.startswith("["):
+                raw = f"[{raw}]"  # a bare IPv6 address
+            raw = f"{'https' if tls else 'http'}://{raw}"
+        try:
+            parts = urlsplit(raw)
+            port = parts.port
+        except ValueError as error:
+            raise _bad(text, str(error)) from error
+        if parts.scheme not in _DEFAULT_PORTS:
+            raise _bad(text, f"{parts.scheme!r} is not http, https or unix")
+        if not parts.hostname or port == 0:
+            raise _bad(text, "it names no host" if port != 0 else "0 is no port")
+        if parts.username or parts.password or parts.query or parts.fragment:
+            raise _bad(text, "only scheme, host and port belong here")
+        if parts.path not in {"", "/"}:
+            raise _bad(text, "a path is not supported")
+        return cls(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
+
+    @classmethod
+    def _unix(cls, raw: str) -> ConsulAddress:
+        path = raw.removeprefix("unix://")
+        if not path.startswith("/"):
+            raise _bad(raw, "the path of a socket begins with /")
+        return cls("http", "localhost", 80, path)
+
+    @property
+    def base(self) -> str:
+        """What a request's URL begins with."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def loopback(self) -> bool:
+        """Whether only this host can mean this address."""
+        local = {"localhost", "::1"}
+        return self.socket is not None or self.host in local or self.host.startswith("127.")
+
+    def __str__(self) -> str:
+        return f"unix://{self.socket}" if self.socket else self.base
+
+
+def _bad(text: str, why: str) -> BadAddress:
+    return BadAddress(
+        f"The Consul address {text!r} cannot be used: {why}.",
+        hint="Write it as http://127.0.0.1:8500, https://host:8501 or unix:///run/consul.sock.",
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class TlsOptions:
+    """How https is spoken. Empty strings: the system's own authorities, no client certificate."""
+
+    ca_file: str = ""
+    ca_path: str = ""
+    client_cert: str = ""
+    client_key: str = ""
+    server_name: str = ""
+    verify: bool = True
+
+    def context(self) -> ssl.SSLContext:
+        """The context to connect with. Raises `BadAddress` when a file cannot be used."""
+        try:
+            made = ssl.create_default_context(
+                cafile=self.ca_file or None, capath=self.ca_path or None
+            )
+            if self.client_cert:
+                made.load_cert_chain(self.client_cert, self.client_key or None)
+        except OSError as error:  # ssl.SSLError is one of them
+            raise BadAddress(f"The TLS files for Consul cannot be used: {error}.") from error
+        if not self.verify:
+            made.check_hostname = False
+            made.verify_mode = ssl.CERT_NONE
+        return made
+
+
+@dataclass(slots=True)
+class TokenFile:
+    """A token in a file, read again whenever the file changes: rotation needs no restart.
+
+    While the file cannot be read, the last token that could be read stays in use.
+    """
+
+    path: Path
+    _stamp: tuple[int, int] | None = None
+    _token: str | None = field(default=None, repr=False)
+
+    def __call__(self) -> str | None:
+        """The token; None while the file never could be read, or is empty."""
+        try:
+            about = self.path.stat()
+            stamp = (about.st_mtime_ns, about.st_size)
+            if stamp != self._stamp:
+                self._token = self.path.read_text(encoding="utf-8").strip() or None
+                self._stamp = stamp
+        except (OSError, UnicodeDecodeError):
+            pass
+        return self._token
+
+
+@dataclass(frozen=True, slots=True)
+class ConsulSettings:
+    """Everything that a `ConsulClient` is built from.
+
+    `chosen` is false when neither config nor environment named an address, so that the default is a
+    guess (an embedded Consul may take its place).
+    """
+
+    address: ConsulAddress = field(default_factory=ConsulAddress)
+    tls: TlsOptions = field(default_factory=TlsOptions)
+    token: TokenProvider = field(default=lambda: None, repr=False)
+    chosen: bool = False
+
+    @classmethod
+    def resolve(
+        cls,
+        environ: Mapping[str, str],
+        *,
+        address: str | None = None,
+        token: str | None = None,
+    ) -> ConsulSettings:
+        """Settings from what was said explicitly, then from the environment. Raises `BadAddress`.
+
+        Variables: CONSUL_HTTP_ADDR, _TOKEN, _TOKEN_FILE, _SSL, _SSL_VERIFY; CONSUL_CACERT, _CAPATH,
+        _CLIENT_CERT, _CLIENT_KEY, _TLS_SERVER_NAME (developer.hashicorp.com/consul/commands).
+        """
+        named = address or environ.get("CONSUL_HTTP_ADDR") or ""
+        tls = TlsOptions(
+            ca_file=environ.get("CONSUL_CACERT", ""),
+            ca_path=environ.get("CONSUL_CAPATH", ""),
+            client_cert=environ.get("CONSUL_CLIENT_CERT", ""),
+            client_key=environ.get("CONSUL_CLIENT_KEY", ""),
+            server_name=environ.get("CONSUL_TLS_SERVER_NAME", ""),
+            verify=_flag(environ.get("CONSUL_HTTP_SSL_VERIFY", ""), default=True),
+        )
+        secure = _flag(environ.get("CONSUL_HTTP_SSL", ""), default=False)
+        where = ConsulAddress.parse(named or "127.0.0.1", tls=secure)
+        if secure and not where.socket and "://" not in named and ":" not in named:
+            where = ConsulAddress("https", where.host, 8501)  # Consul's own port for HTTPS
+        return cls(where, tls, _token_of(environ, token), chosen=bool(named))
+
+
+def _token_of(environ: Mapping[str, str], explicit: str | None) -> TokenProvider:
+    secret = explicit or environ.get("CONSUL_HTTP_TOKEN") or None
+    path = environ.get("CONSUL_HTTP_TOKEN_FILE")
+    if secret is None and path:
+        return TokenFile(Path(path))
+    return lambda: secret
+
+
+def _flag(text: str, *, default: bool) -> bool:
+    # Go's strconv.ParseBool, which the `consul` program uses for these.
+    if text in {"1", "t", "T", "true", "TRUE", "True"}:
+        return True
+    if text in {"0", "f", "F", "false", "FALSE", "False"}:
+        return False
+    return default

@@ -1,0 +1,271 @@
+"""Desired state in Consul KV: one watch, sentinels, and a memory that tells a loss from an order.
+
+It is the adapter behind `ports.DesiredSource`. The hard part is that "nothing there", "not allowed"
+and "lost its disk" look the same in Consul (a 404 or an empty list), and that taking one for the
+other has erased whole trees (hashicorp/consul-replicate#82). So a read counts only with both
+sentinel keys in it; without them this module finds out what happened, restores what it may restore,
+and else says `Unknown`. It never deletes a key but through `change`, and decides nothing about
+services.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import random
+import uuid
+from collections.abc import AsyncGenerator, Callable, Mapping
+from contextlib import aclosing
+from dataclasses import replace
+from typing import Literal, TypeAlias
+
+from lictor.consul_integration.client import ConsulClient
+from lictor.consul_integration.edit import edited
+from lictor.consul_integration.memory import Remembered
+from lictor.consul_integration.snapshot import (
+    ALL_NODES,
+    SENTINEL,
+    ParamsOf,
+    Tree,
+    read_tree,
+    remember,
+    sort_keys,
+)
+from lictor.consul_integration.watch import Edge, Pace, Watch
+from lictor.core.errors import BadRequest, Conflict
+from lictor.core.model.desired import KvSnapshot
+from lictor.core.model.known import Known, Unknown
+from lictor.core.model.names import ServiceKey, is_label
+from lictor.core.model.reason import Reason, because
+from lictor.core.ports import DesiredChange
+
+Restore: TypeAlias = Literal["auto", "never"]
+
+_TRIES = 8  # of an edit whose compare-and-set lost
+
+
+class KvDesired:
+    """`ports.DesiredSource` over `<prefix>/desired/`.
+
+    `params_of` says what this host defines, at the time of asking. `remembered` is what an earlier
+    agent left in its `remembered`; None means that this node never met a Consul, which is the only
+    case in which missing sentinels are simply made. `kv_restore` `auto`: after Consul lost its
+    state, write the last known documents again. `notify` hears of what was done to KV unasked:
+    `desired.first_contact` and `desired.restored`.
+    """
+
+    def __init__(
+        self,
+        client: ConsulClient,
+        node: str,
+        *,
+        params_of: ParamsOf,
+        prefix: str = "lictor",
+        kv_restore: Restore = "auto",
+        remembered: Remembered | None = None,
+        notify: Callable[[Reason], None] | None = None,
+        pace: Pace | None = None,
+    ) -> None:
+        self._client = client
+        self.node = node
+        self._params_of = params_of
+        self._base = f"{prefix.strip('/')}/desired/"
+        self._restore_allowed = kv_restore == "auto"
+        self._remembered = remembered
+        self._notify = notify or (lambda _: None)
+        self._pace = pace or Pace()
+        self._servers: frozenset[str] = frozenset()
+        self._tree: Tree | None = None
+        self._confirmed = False
+
+    @property
+    def remembered(self) -> Remembered | None:
+        """What the next agent should be given; changes with each good read."""
+        return self._remembered
+
+    def memory(self) -> Mapping[str, object] | None:
+        """`remembered` as a plain row, for the agent's store."""
+        return self._remembered.as_record() if self._remembered is not None else None
+
+    def current(self) -> KvSnapshot | None:
+        """The last good read, parsed with what the host defines *now*; None before the first.
+
+        For a reload of the config: no document changed, but what fits may have.
+        """
+        if self._tree is None or self._remembered is None:
+            return None
+        return read_tree(self._tree, self._params_of, self._remembered, self._remembered.index)
+
+    async def watch(self) -> AsyncGenerator[Known[KvSnapshot] | Unknown, None]:
+        """The documents of this node and `_all`, on each real change, for ever.
+
+        `Unknown` comes once when a read fails, is forbidden or is not proved complete, and again
+        only if its reason changes.
+        """
+        loop = Watch(self._fetch, pace=self._pace, contact=self._client.transport.contact)
+        edge = Edge()
+        last: KvSnapshot | None = None
+        async with aclosing(loop.answers()) as answers:
+            async for answer in answers:
+                found = answer if isinstance(answer, Unknown) else answer.data
+                if isinstance(found, Unknown):
+                    last = None
+                    if edge.broke(found):
+                        yield found
+                # Other nodes' keys move the index of the prefix; they are no news here.
+                elif last is None or replace(found, index=0) != replace(last, index=0):
+                    last = found
+                    edge.recovered()
+                    yield Known(found)
+
+    async def confirm(self) -> None:
+        """Accept what KV says now, missing documents included, and make the sentinels again.
+
+        The operator's answer to `desired.sentinel_missing` and its like. The watch wakes by itself.
+        """
+        _, items = await self._client.kv_list(self._base)
+        tree = sort_keys(items, base=self._base, node=self.node)
+        self._confirmed = True
+        if not tree.all_nodes.sentinel:
+            await self._make_sentinel(ALL_NODES)
+        # Written even if it is there: the new text is what wakes the watch.
+        await self._client.kv_put(self._key(self.node, SENTINEL), _sentinel_text())
+
+    async def change(
+        self, key: ServiceKey, change: DesiredChange, *, node: str | None = None
+    ) -> None:
+        """Edit one document with compare-and-set, keeping what it does not mention.
+
+        `node` None: this one; `_all`: every node's. Tries again when somebody else was faster;
+        raises `Conflict` if that happens too often, `BadRequest` for a node that cannot be one.
+        """
+        where = node or self.node
+        if where != ALL_NODES and not is_label(where):
+            raise BadRequest(f"{where!r} is no name of a node.")
+        path = self._key(where, str(key))
+        for attempt in range(_TRIES):
+            if await self._try_change(path, change):
+                return
+            await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311 - not a secret
+        raise Conflict(
+            f"The document of {key} was changed by others all the time.", hint="Try again."
+        )
+
+    async def _try_change(self, path: str, change: DesiredChange) -> bool:
+        item = await self._client.kv_get(path)
+        text = edited(None if item is None else item.value, change)
+        if item is None:
+            return text is None or await self._client.kv_put(path, text, cas=0)
+        if text is None:
+            return await self._client.kv_delete(path, cas=item.modify_index)
+        if text.encode() == item.value:
+            return True
+        return await self._client.kv_put(path, text, cas=item.modify_index)
+
+    # --- reading -----------------------------------------------------------------------------
+
+    async def _fetch(self, index: int, wait: float, /) -> tuple[int, KvSnapshot | Unknown]:
+        seen, tree = await self._read(index, wait)
+        if index == 0:  # the first read, and the first one after any failure
+            self._servers = await self._client.server_ids()
+        if not tree.complete:
+            unknown = await self._complete(tree)
+            if unknown is not None:
+                return seen, unknown
+            seen, tree = await self._read()
+            if not tree.complete:
+                return seen, Unknown(because("desired.hidden", prefix=self._base))
+        return seen, await self._accept(tree, seen)
+
+    async def _read(self, index: int = 0, wait: float = 0.0) -> tuple[int, Tree]:
+        seen, items = await self._client.kv_list(self._base, index, wait)
+        return seen, sort_keys(items, base=self._base, node=self.node)
+
+    async def _accept(self, tree: Tree, seen: int) -> KvSnapshot | Unknown:
+        before = self._remembered or Remembered()
+        missing = tree.missing_from(before)
+        if missing and not self._confirmed:
+            doubt = await self._doubt(before, seen, missing)
+            if doubt is not None:
+                return doubt
+        self._confirmed = False
+        snapshot = read_tree(tree, self._params_of, before, seen)
+        self._tree = tree
+        self._remembered = remember(
+            tree, self._params_of, before, index=seen, servers=self._servers
+        )
+        return snapshot
+
+    async def _doubt(self, before: Remembered, seen: int, missing: int) -> Unknown | None:
+        """Why documents that are gone from a read with sentinels are not known to be deleted."""
+        if seen == before.index and self._tree is not None:
+            # Nothing was written, and yet fewer keys: the token's rights were narrowed.
+            return Unknown(because("desired.keys_hidden", missing=missing))
+        if seen < before.index and await self._lost(before):
+            return Unknown(because("desired.went_back", missing=missing))
+        return None
+
+    async def _lost(self, before: Remembered) -> bool:
+        # The index of a prefix without keys is that of the whole store, which only a loss lowers.
+        index, _ = await self._client.kv_list(f"{self._base}{SENTINEL}/none/")
+        return before.lost_since(index=index, servers=await self._client.server_ids())
+
+    # --- sentinels ---------------------------------------------------------------------------
+
+    async def _complete(self, tree: Tree) -> Unknown | None:
+        """Make the sentinels, if that is right; else say why the read proves nothing.
+
+        Raises `Forbidden` when the token may not read them, which a plain read does not tell.
+        """
+        lacking = [
+            name
+            for name, folder in ((ALL_NODES, tree.all_nodes), (self.node, tree.node))
+            if not folder.sentinel
+        ]
+        for name in lacking:
+            await self._client.kv_may_read(self._key(name, SENTINEL))
+        before = self._remembered
+        if before is None:
+            for name in lacking:
+                await self._make_sentinel(name)
+            self._notify(because("desired.first_contact", node=self.node))
+        elif self._confirmed:
+            for name in lacking:
+                await self._make_sentinel(name)
+        elif not await self._lost(before):
+            return Unknown(
+                because("desired.sentinel_missing", key=self._key(lacking[-1], SENTINEL))
+            )
+        elif not self._restore_allowed:
+            return Unknown(because("desired.state_lost"))
+        else:
+            await self._restore(before, lacking)
+        return None
+
+    async def _restore(self, before: Remembered, lacking: list[str]) -> None:
+        """Write what was lost, each folder's sentinel last: whoever sees it sees all of it.
+
+        A key that is there again was written after the loss, so it is newer and stays.
+        """
+        written = 0
+        for name in lacking:
+            texts = before.all_nodes if name == ALL_NODES else before.node
+            for last, text in texts.items():
+                written += await self._client.kv_put(self._key(name, last), text, cas=0)
+            await self._make_sentinel(name)
+        self._notify(because("desired.restored", documents=written))
+
+    async def _make_sentinel(self, name: str) -> None:
+        await self._client.kv_put(self._key(name, SENTINEL), _sentinel_text(), cas=0)
+
+    def _key(self, folder: str, last: str) -> str:
+        return f"{self._base}{folder}/{last}"
+
+
+def _sentinel_text() -> str:
+    return json.dumps(
+        {
+            "note": "Lictor trusts an empty folder only while this key is in it.",
+            "id": uuid.uuid4().hex,
+        }
+    )

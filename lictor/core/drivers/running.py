@@ -1,0 +1,121 @@
+"""One running process, ours or taken over, as the process driver holds it.
+
+The end of the main process is told by its pidfd, in the loop, without polling and without a signal
+handler; its status is asked for once, of that one process (`waitid(P_PIDFD)`), so nobody else's
+child is ever reaped here. An adopted process was started by an earlier agent: its end is seen just
+as quickly, its status went to somebody else and stays unknown. What this never does: decide to end
+anything by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import select
+
+from lictor.core.drivers.ending import TreeEnder, signal_number
+from lictor.core.drivers.tree import Census, Tree
+from lictor.core.model.spec import StopSpec
+from lictor.core.model.state import Exit, Identity
+from lictor.core.ports import StopReport
+
+
+class ProcessRunning:
+    """A main process and its tree. Made by `ProcessDriver` only; see `ports.Running`."""
+
+    def __init__(self, identity: Identity, tree: Tree, census: Census, pidfd: int) -> None:
+        self._identity = identity
+        self._census = census
+        self._pidfd = pidfd
+        self._exit: Exit | None = None
+        self._ended = asyncio.Event()
+        self._report: StopReport | None = None
+        self._ender = TreeEnder(tree, census, self._collect)
+        census.born(identity.pid, identity.start_time)
+        asyncio.get_running_loop().add_reader(pidfd, self._collect)
+
+    @property
+    def identity(self) -> Identity:
+        """What to write down so that another agent can take this over."""
+        return self._identity
+
+    @property
+    def exit(self) -> Exit | None:
+        """How the main process ended; None while it runs."""
+        return self._exit
+
+    async def wait(self) -> Exit:
+        """Wait until the main process has ended."""
+        await self._ended.wait()
+        return self._exit or Exit()
+
+    async def stop(self, how: StopSpec) -> StopReport:
+        """End the whole tree: `how.signal`, then KILL after `how.timeout` seconds.
+
+        Also to be called after an end nobody asked for: it ends what the main process left
+        behind. Called again while a stop goes on, it can only shorten the timeout.
+        `survivors` counts processes that KILL could not end within ten seconds (blocked in the
+        kernel) or that we have no right to signal.
+        """
+        if self._report is not None:
+            return self._report
+        left = await self._ender.end(signal_number(how.signal), how.timeout)
+        report = StopReport(self._exit or Exit(), killed=self._ender.killed, survivors=left)
+        if left == 0:
+            self._report = report
+            self._census.gone(self._identity.pid)
+        return report
+
+    def survivors(self) -> list[int]:
+        """Pids of the tree other than the main process, now: one pass over /proc.
+
+        After the main process ended by itself with status 0, survivors mean that it daemonised.
+        """
+        members = self._ender.tree.members(self._census.now())
+        return sorted(proc.pid for proc in members if proc.pid != self._identity.pid)
+
+    def kill_now(self) -> None:
+        """KILL the tree without waiting: for an agent that has no time left."""
+        self._ender.kill_now()
+
+    def forget(self) -> None:
+        """Let go without touching any process: the agent ends, the service stays."""
+        self._close()
+        self._ender.unwatch()
+        self._census.gone(self._identity.pid)
+
+    def _collect(self) -> bool:
+        """Take the status if the main process has ended; returns whether it has."""
+        if self._exit is not None:
+            return True
+        if self._pidfd < 0:
+            return False
+        try:
+            status = os.waitid(os.P_PIDFD, self._pidfd, os.WEXITED | os.WNOHANG)
+        except ChildProcessError:
+            # Not our child, so the descriptor itself has to tell whether it has ended.
+            if not _readable(self._pidfd):
+                return False
+            self._exit = Exit()
+        else:
+            if status is None:
+                return False
+            done = status.si_code == os.CLD_EXITED
+            self._exit = Exit(code=status.si_status) if done else Exit(signal=status.si_status)
+        self._close()
+        self._census.ended(self._identity.pid)
+        self._ended.set()
+        self._ender.nudge()
+        return True
+
+    def _close(self) -> None:
+        if self._pidfd >= 0:
+            asyncio.get_running_loop().remove_reader(self._pidfd)
+            os.close(self._pidfd)
+            self._pidfd = -1
+
+
+def _readable(fd: int) -> bool:
+    poll = select.poll()
+    poll.register(fd, select.POLLIN)
+    return bool(poll.poll(0))

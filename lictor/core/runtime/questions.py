@@ -1,0 +1,182 @@
+"""What may be asked of the agent: nothing here changes anything."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Iterable
+from typing import Any
+
+from lictor import __version__
+from lictor.core.errors import ConsulUnreachable
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason, because
+from lictor.core.model.state import Phase
+from lictor.core.runtime import views
+from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.control import Emit
+from lictor.core.runtime.logs_view import stream_logs
+from lictor.core.runtime.meant import services_meant
+
+
+class Questions:
+    """The handlers that read, by the name of their operation."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.ops = {
+            "status": self._status,
+            "overview": self._overview,
+            "plan": self._plan,
+            "health": self._health,
+            "logs": self._logs,
+            "discover": self._discover,
+            "env": self._env,
+        }
+
+    async def _status(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        agent = self._agent
+        keys = services_meant(self._agent, args.get("names") or [], infrastructure=True)
+        usage = agent.usage()
+        records = []
+        for key in keys:
+            record = agent.view(key, usage)
+            if args.get("verbose"):
+                runner = agent.reconciler.runners[key]
+                path = runner.log_path()
+                record |= views.details(
+                    runner.spec,
+                    runner.state,
+                    agent.reconciler.desired.get(key),
+                    now=agent.tools.clock.now(),
+                    log=str(path) if path else None,
+                )
+            records.append(record)
+        return records
+
+    async def _overview(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        agent = self._agent
+        state = agent.consul.state
+        link = agent.tools.link
+        return {
+            "node": agent.node,
+            "version": __version__,
+            "pid": os.getpid(),
+            "data_dir": str(agent.tools.datadir.path),
+            "config": str(agent.config.path),
+            "consul": {
+                "address": link.address,
+                "state": "ok" if state.code == "consul.ok" else state.code,
+                "sentence": views.say(state),
+                "reason": state.code,
+                "reason_params": dict(state.params),
+                "embedded": link.service() is not None,
+                "ui": agent.consul.about.get("ui"),
+                "dns": agent.consul.about.get("dns"),
+            },
+            "web": agent.web_url,
+            "warnings": [
+                {"sentence": views.say(why), "reason": why.code, "reason_params": dict(why.params)}
+                for why in self._warnings()
+            ],
+        }
+
+    def _warnings(self) -> Iterable[Reason]:
+        agent = self._agent
+        keeper = agent.keeper
+        if agent.consul.state.code != "consul.ok":
+            yield agent.consul.state
+        if keeper.unknown is not None and agent.consul.state.code == "consul.ok":
+            yield keeper.unknown
+        for key in keeper.pending:
+            yield because("pending.waiting", service=str(key))
+        for name, why in keeper.strays.items():
+            yield because("kv.stray", key=name, why=views.say(why))
+        for key, why in keeper.documents.refused.items():
+            if key not in agent.reconciler.runners:
+                yield because("kv.stray", key=str(key), why=views.say(why))
+        for service_id in agent.consul.conflicts:
+            yield because("consul.id_taken", id=service_id)
+        trouble = agent.tools.store.trouble()
+        if trouble is not None:
+            yield trouble
+
+    async def _plan(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        return [
+            {
+                "action": action.verb.value,
+                "service": str(action.service),
+                "reason": action.reason.code,
+                "reason_params": dict(action.reason.params),
+                "sentence": views.say(action.reason),
+            }
+            for action in self._agent.reconciler.preview().actions
+        ]
+
+    async def _health(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        keys = services_meant(self._agent, args.get("names") or [])
+        rows = await asyncio.gather(*(self._check(key) for key in keys))
+        return [row for group in rows for row in group]
+
+    async def _check(self, key: ServiceKey) -> list[dict[str, Any]]:
+        runner = self._agent.reconciler.runners[key]
+        probes = dict(runner.spec.checks)
+        if runner.spec.health.probe is not None:
+            probes = {"health": runner.spec.health.probe, **probes}
+        if runner.state.phase not in {Phase.READY, Phase.UNHEALTHY, Phase.STARTING}:
+            output = views.say(runner.state.reason)
+            row = {"check": "health", "status": "critical", "output": output, "took_ms": 0.0}
+            return [{"service": str(key), **row}]
+        if not probes:
+            output = "It runs; it has no health check."
+            row = {"check": "process", "status": "passing", "output": output, "took_ms": 0.0}
+            return [{"service": str(key), **row}]
+        prober = self._agent.tools.prober
+        results = await asyncio.gather(*(prober.probe(probe) for probe in probes.values()))
+        return [
+            {
+                "service": str(key),
+                "check": name,
+                "status": "passing" if result.passed else "critical",
+                "output": result.output,
+                "took_ms": round(result.took * 1000, 1),
+            }
+            for name, result in zip(probes, results, strict=True)
+        ]
+
+    async def _logs(self, args: dict[str, Any], _who: str, emit: Emit) -> Any:
+        keys = services_meant(self._agent, args.get("names") or [], infrastructure=True)
+        paths = {str(key): self._agent.reconciler.runners[key].log_path() for key in keys}
+        return await stream_logs(
+            {name: path for name, path in paths.items() if path is not None},
+            lines=int(args.get("lines") or 100),
+            follow_on=bool(args.get("follow")),
+            grep=str(args.get("grep") or ""),
+            emit=emit,
+        )
+
+    async def _discover(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        ports = self._agent.consul.ports
+        if ports is None:
+            raise ConsulUnreachable(views.say(self._agent.consul.state))
+        found = await ports.discovery.discover(
+            args.get("name"), tag=args.get("tag"), dc=args.get("dc")
+        )
+        return [
+            {
+                "service": one.service,
+                "id": one.id,
+                "node": one.node,
+                "address": one.address,
+                "port": one.port,
+                "tags": list(one.tags),
+                "meta": dict(one.meta),
+                "health": one.health,
+                "output": one.output,
+            }
+            for one in found
+        ]
+
+    async def _env(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        exports = dict(self._agent.tools.link.exports())
+        return {**exports, "LICTOR_NODE": self._agent.node}

@@ -1,0 +1,56 @@
+"""Fixtures that every part of the tests may need."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+
+from tests.support.consul import ConsulServer, find_consul
+
+
+def _binary() -> str:
+    found = find_consul()
+    if found is None:
+        reason = "no Consul binary: set CONSUL_BIN, or put `consul` on PATH or in .cache/bin"
+        if os.environ.get("CI") == "true":
+            pytest.fail(reason)
+        pytest.skip(reason)
+    return found
+
+
+@pytest.fixture(scope="session")
+def consul_bin() -> str:
+    """The path of the Consul program."""
+    return _binary()
+
+
+@pytest.fixture(scope="session")
+def consul(consul_bin: str) -> Iterator[ConsulServer]:
+    """One Consul for all tests: use names and prefixes of your own, and break nothing."""
+    server = ConsulServer(consul_bin)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture
+def own_consul(consul_bin: str) -> Iterator[ConsulServer]:
+    """A fresh Consul for one test, which may kill, freeze or wipe it."""
+    server = ConsulServer(consul_bin)
+    try:
+        yield server.start()
+    finally:
+        server.close()
+
+
+@pytest.fixture(scope="session")
+def acl_consul(consul_bin: str) -> Iterator[ConsulServer]:
+    """One Consul with ACLs on (default deny) for all tests that need it."""
+    server = ConsulServer(consul_bin, acl=True)
+    try:
+        yield server.start()
+    finally:
+        server.close()

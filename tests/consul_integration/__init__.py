@@ -1,0 +1,1 @@
+"""Consul's adapter, against the real Consul."""

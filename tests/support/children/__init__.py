@@ -1,0 +1,70 @@
+"""The badly behaved programs, and what tests need to run them and count what they left."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+CHILD = Path(__file__).with_name("child.py")
+
+
+def child(name: str, **options: object) -> tuple[str, ...]:
+    """The argv of one badly behaved program: `child("slow-term", seconds=2, file=path)`."""
+    argv = [sys.executable, "-S", "-E", str(CHILD), name]
+    for option, value in options.items():
+        argv += [f"--{option}", str(value)]
+    return tuple(argv)
+
+
+def free_port() -> int:
+    """A TCP port of loopback that was free a moment ago."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def marked(agent_id: str) -> list[int]:
+    """Every living process that carries the mark of this agent, read without Lictor's own code."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            state = (folder / "stat").read_bytes().rpartition(b") ")[2][:1]
+            environ = (folder / "environ").read_bytes().split(b"\0")
+        except OSError:
+            continue
+        if state not in b"ZX" and any(
+            item.startswith(f"LICTOR_MARK={agent_id}:".encode()) for item in environ
+        ):
+            found.append(int(folder.name))
+    return found
+
+
+def alive(pid: int) -> bool:
+    """Whether `pid` exists and is no zombie."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_bytes()
+    except OSError:
+        return False
+    return stat.rpartition(b") ")[2][:1] not in b"ZX"
+
+
+async def eventually(truth: Callable[[], object], *, within: float = 15.0) -> None:
+    """Wait until `truth()` is true; fail after `within` seconds."""
+    deadline = time.monotonic() + within
+    while not truth():
+        assert time.monotonic() < deadline, "it did not happen in time"
+        await asyncio.sleep(0.01)
+
+
+def text_of(path: Path) -> str:
+    """What is in a file that may not be there yet."""
+    return path.read_text(errors="replace") if path.exists() else ""
+
+
+def open_fds() -> int:
+    """How many descriptors this process has open."""
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
