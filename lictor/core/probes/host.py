@@ -173,11 +173,19 @@ def port_holder(host: str, port: int) -> tuple[int, str] | None:
         return None
     for folder in Path("/proc").glob("[0-9]*"):
         with contextlib.suppress(OSError):
-            for link in os.scandir(folder / "fd"):
-                with contextlib.suppress(OSError):
-                    if os.readlink(link.path) in sockets:  # noqa: PTH115 - hot
-                        return int(folder.name), one_line((folder / "comm").read_bytes(), 32)
+            if _has_open(folder, sockets):
+                return int(folder.name), one_line((folder / "comm").read_bytes(), 32)
     return None
+
+
+def _has_open(folder: Path, sockets: set[str]) -> bool:
+    with os.scandir(folder / "fd") as links:
+        for link in links:
+            # A descriptor may be closed between the listing and the look.
+            with contextlib.suppress(FileNotFoundError):
+                if os.readlink(link.path) in sockets:  # noqa: PTH115 - hot
+                    return True
+    return False
 
 
 def _holding(host: str, port: int) -> Iterator[_Listener]:

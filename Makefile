@@ -1,0 +1,52 @@
+# The few commands that people and continuous integration need. Each prepares what it needs itself
+# and is quick when nothing changed. `make` alone lists them.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+.PHONY: help run test check bench clean dev
+
+BIN := .venv/bin
+# The Consul program that you name, the one on PATH, or the one we fetch; false if there is none.
+with_consul = CONSUL_BIN="$$(scripts/get-consul .cache/bin)" && export CONSUL_BIN
+# Where the agent will keep its data, which is where its voices are looked for.
+PIPER_DIR = $${LICTOR_DATA_DIR:-$$([ "$$(id -u)" = 0 ] && echo /var/lib/lictor \
+	|| echo "$${XDG_STATE_HOME:-$$HOME/.local/state}/lictor")}
+
+help: ## show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-6s  %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+run: ## start the agent with config.yml: Piper, Consul and what else it names
+	@scripts/bootstrap
+	@PYTHON="$(CURDIR)/$(BIN)/python" scripts/get-piper "$(PIPER_DIR)" >/dev/null \
+		|| echo "make: Piper could not be installed; Lictor starts, and its status says what is missing." >&2
+	@$(with_consul) \
+		|| { unset CONSUL_BIN; echo "make: no Consul program could be had; Lictor starts all the same." >&2; }; \
+		exec $(BIN)/lictor up -c config.yml
+
+# Without Consul many tests have nothing to talk to: skipped on a desk, failed in CI.
+test: check ## run the linters, then every test
+	@$(with_consul) || unset CONSUL_BIN; exec $(BIN)/python -m pytest
+
+check: dev ## run the linters only: style, format, types, layers
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+
+bench: dev .cache/bench-venv/bin/supervisord ## measure; writes docs/reference/benchmarks.md
+	@$(with_consul) || unset CONSUL_BIN; PATH="$(CURDIR)/.cache/bench-venv/bin:$$PATH" \
+		exec $(BIN)/python bench/report.py docs/reference/benchmarks.md
+
+clean: ## remove caches and build products; .venv and .cache stay
+	@rm -rf build dist lictor.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
+		.import_linter_cache
+	@find lictor tests bench -type d -name __pycache__ -prune -exec rm -rf {} +
+
+dev:
+	@scripts/bootstrap dev
+
+# The program we compare ourselves with gets a place of its own, away from our dependencies.
+.cache/bench-venv/bin/supervisord: | dev
+	@rm -rf .cache/bench-venv && $(BIN)/python -m venv .cache/bench-venv
+	@.cache/bench-venv/bin/python -m pip install -qq --disable-pip-version-check --no-input \
+		--root-user-action ignore --retries 5 --timeout 60 'supervisor>=4.3,<5' 'setuptools<81'

@@ -1,0 +1,230 @@
+"""Taking over what an earlier agent started: the same process, once, and never a stranger."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lictor.core.drivers.process import ProcessDriver
+from lictor.core.drivers.tree import boot_id, read_proc
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.spec import StopSpec
+from lictor.core.model.state import Exit, Identity
+from tests.support.children import alive, child, eventually, free_port, marked, text_of
+
+QUICK = StopSpec(timeout=0.5)
+
+#: An agent that starts one service and dies at once, as after `kill -9`.
+SHORT_AGENT = """
+import asyncio, json, os, sys
+from pathlib import Path
+from lictor.core.drivers.process import ProcessDriver
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.spec import ServiceSpec
+
+async def main():
+    logs, agent_id, cwd, argv, job = json.loads(sys.argv[1])
+    driver = ProcessDriver(Path(logs), agent_id)
+    spec = ServiceSpec(key=ServiceKey("piper"), command=tuple(argv), cwd=cwd)
+    if job:
+        task = asyncio.create_task(driver.run_job(spec, tuple(argv)))
+        await asyncio.sleep(0.05)
+        os._exit(0)
+    identity = (await driver.start(spec)).identity
+    print(json.dumps([identity.pid, identity.start_time, identity.boot_id]), flush=True)
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+@pytest.fixture
+def dead_agent(tmp_path: Path, agent_id: str):
+    """Start a service by an agent that is dead already; its child is not ours."""
+
+    def start(argv: tuple[str, ...], *, job: bool = False) -> Identity | None:
+        order = json.dumps([str(tmp_path / "logs"), agent_id, str(tmp_path), argv, job])
+        done = subprocess.run(
+            [sys.executable, "-c", SHORT_AGENT, order], check=True, capture_output=True, timeout=60
+        )
+        return None if job else Identity(*json.loads(done.stdout))
+
+    return start
+
+
+async def test_a_service_is_adopted_with_the_same_pid_and_stopped(
+    driver, spec, agent_id, dead_agent, tmp_path
+):
+    said = tmp_path / "said"
+    identity = dead_agent(child("engine", port=free_port(), file=said))
+    await eventually(lambda: text_of(said))
+    assert read_proc(identity.pid).ppid != os.getpid()
+    running = driver.recover(spec(()), identity)
+    assert running.identity == identity
+    assert len(marked(agent_id)) == 2
+    report = await running.stop(QUICK)
+    assert report.survivors == 0
+    assert report.exit == Exit()
+    assert marked(agent_id) == []
+
+
+async def test_the_end_of_an_adopted_service_is_seen_but_its_status_is_unknown(
+    driver, spec, dead_agent
+):
+    running = driver.recover(spec(()), dead_agent(("sleep", "60")))
+    waiting = asyncio.create_task(running.wait())
+    await asyncio.sleep(0.05)
+    assert not waiting.done()
+    os.kill(running.identity.pid, 9)
+    assert await asyncio.wait_for(waiting, 10) == Exit()
+
+
+async def test_a_service_is_found_by_its_mark_when_nothing_was_written_down(
+    driver, spec, dead_agent, tmp_path
+):
+    said = tmp_path / "said"
+    identity = dead_agent(child("escape-group", file=said))
+    await eventually(lambda: text_of(said))
+    running = driver.recover(spec(()), None)
+    assert running.identity == identity
+    assert driver.recover(spec((), key=ServiceKey("piper", "a")), None) is None
+    assert driver.recover(spec((), key=ServiceKey("pipe")), None) is None
+    await running.stop(QUICK)
+
+
+async def test_another_agents_service_is_never_adopted(spec, dead_agent, tmp_path, agent_id):
+    identity = dead_agent(("sleep", "60"))
+    other = ProcessDriver(tmp_path / "logs", "another-agent")
+    assert other.recover(spec(()), identity) is None
+    assert other.recover(spec(()), None) is None
+    assert marked(agent_id) == [identity.pid]
+
+
+async def test_a_stranger_with_a_reused_pid_is_refused(driver, spec, tmp_path):
+    with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
+        proc = read_proc(stranger.pid)
+        for identity in (
+            Identity(stranger.pid, proc.start - 1, boot_id()),
+            Identity(stranger.pid, proc.start, "another-boot"),
+        ):
+            assert driver.recover(spec(()), identity) is None
+        assert stranger.poll() is None
+        stranger.kill()
+
+
+async def test_a_service_of_ours_with_another_name_is_refused(driver, spec, dead_agent):
+    identity = dead_agent(("sleep", "60"))
+    assert driver.recover(spec((), key=ServiceKey("vosk")), identity) is None
+
+
+async def test_with_a_stale_identity_the_service_is_still_found(driver, spec, dead_agent):
+    identity = dead_agent(("sleep", "60"))
+    stale = replace(identity, pid=identity.pid, start_time=identity.start_time - 500)
+    running = driver.recover(spec(()), stale)
+    assert running.identity == identity
+    await running.stop(QUICK)
+
+
+async def test_nothing_is_recovered_where_nothing_runs(driver, spec):
+    assert driver.recover(spec(()), None) is None
+    assert driver.recover(spec(()), Identity(1, 0, boot_id())) is None
+    assert driver.recover(spec(()), Identity(0, 0, boot_id())) is None
+
+
+async def test_a_start_ends_what_a_dead_agent_left_and_runs_once(
+    driver, spec, agent_id, dead_agent, tmp_path
+):
+    said = tmp_path / "said"
+    identity = dead_agent(child("engine", file=said))
+    await eventually(lambda: text_of(said))
+    os.kill(identity.pid, 9)
+    await eventually(lambda: not alive(identity.pid))
+    one = spec(("sleep", "60"), stop=QUICK)
+    assert driver.recover(one, identity) is None
+    running = await driver.start(one)
+    assert marked(agent_id) == [running.identity.pid]
+    await running.stop(QUICK)
+
+
+async def test_a_child_that_left_is_not_taken_for_the_service(
+    driver, spec, agent_id, dead_agent, tmp_path
+):
+    said = tmp_path / "said"
+    identity = dead_agent(("sh", "-c", f"sleep 1; setsid sleep 60 & echo $! > {said}; wait"))
+    await eventually(lambda: len(marked(agent_id)) == 2 and text_of(said), within=20)
+    await eventually(
+        lambda: any(read_proc(pid).session == pid != identity.pid for pid in marked(agent_id))
+    )
+    os.kill(identity.pid, 9)
+    await eventually(lambda: not alive(identity.pid))
+    assert driver.recover(spec(()), identity) is None
+
+
+async def test_a_job_of_a_dead_agent_is_ended_and_never_adopted(driver, spec, agent_id, dead_agent):
+    dead_agent(("sleep", "60"), job=True)
+    await eventually(lambda: marked(agent_id))
+    one = spec(("sleep", "61"), stop=QUICK)
+    assert driver.recover(one, None) is None
+    running = await driver.start(one)
+    assert marked(agent_id) == [running.identity.pid]
+    await running.stop(QUICK)
+
+
+async def test_an_agent_that_lets_go_and_another_that_takes_over_in_one_process(
+    spec, agent_id, tmp_path
+):
+    first = ProcessDriver(tmp_path / "logs", agent_id)
+    identity = (await first.start(spec(("sleep", "60")))).identity
+    first.close()
+    second = ProcessDriver(tmp_path / "logs", agent_id)
+    running = second.recover(spec(()), identity)
+    assert running.identity == identity
+    # It is a child of this very process, so its status can be known for once.
+    assert (await running.stop(QUICK)).exit == Exit(signal=15)
+    second.close()
+
+
+ORPHANS = """
+import asyncio, os, sys, time
+from pathlib import Path
+from lictor.core.drivers.process import ProcessDriver
+from lictor.core.drivers.tree import become_subreaper
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.spec import ServiceSpec
+
+async def main():
+    assert become_subreaper()
+    driver = ProcessDriver(Path(sys.argv[1]), "orphans")
+    script = "(setsid sh -c 'exit 0' & setsid sh -c 'exit 0' &) ; exec sleep 60"
+    make = lambda name, *argv: ServiceSpec(key=ServiceKey(name), command=argv, cwd="/")
+    service = await driver.start(make("a", "sh", "-c", script))
+    dead = await driver.start(make("b", "sh", "-c", "exit 9"))
+    time.sleep(0.3)  # the loop does not turn: the main process of b stays a zombie
+    total = driver.reap_orphans()
+    assert total == 0, total
+    time.sleep(1.1)
+    total = driver.reap_orphans()
+    print(total, (await dead.wait()).code)
+    service.kill_now()
+    print(-((await service.wait()).signal))
+
+asyncio.run(main())
+"""
+
+
+async def test_a_subreaper_reaps_orphans_and_steals_no_status(tmp_path):
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", ORPHANS, str(tmp_path)],
+        check=True,
+        capture_output=True,
+        timeout=60,
+    )
+    assert done.stdout.split() == [b"2", b"9", b"-9"]

@@ -1,0 +1,39 @@
+"""From answers to a judgement."""
+
+from __future__ import annotations
+
+from lictor.core.model.spec import HealthSpec, ProbeSpec
+from lictor.core.model.state import Health
+from lictor.core.planning.health import observe, unhealthy_at
+from tests.core.build import NOW, now_in
+
+JUDGED = HealthSpec(probe=ProbeSpec("tcp", "127.0.0.1:1", interval=10.0), failures=3)
+
+
+def test_one_failed_answer_is_critical_at_once_but_not_unhealthy_yet():
+    state = observe(now_in("ready"), passed=False, output="refused", now=NOW)
+    assert (state.health, state.health_output) == (Health.CRITICAL, "refused")
+    assert unhealthy_at(state, JUDGED) == NOW + 20
+
+
+def test_further_failures_do_not_move_the_beginning():
+    state = observe(now_in("ready"), passed=False, output="a", now=NOW)
+    state = observe(state, passed=False, output="b", now=NOW + 15)
+    assert (state.failing_since, state.health_output) == (NOW, "b")
+
+
+def test_one_pass_forgets_all_failures():
+    state = observe(now_in("ready"), passed=False, output="a", now=NOW)
+    state = observe(state, passed=True, output="ok", now=NOW + 19)
+    assert (state.health, state.failing_since) == (Health.PASSING, None)
+    assert unhealthy_at(state, JUDGED) is None
+
+
+def test_a_single_failure_is_enough_where_the_config_says_so():
+    state = observe(now_in("ready"), passed=False, output="", now=NOW)
+    assert unhealthy_at(state, HealthSpec(probe=JUDGED.probe, failures=1)) == NOW
+
+
+def test_without_a_probe_nothing_becomes_unhealthy():
+    state = observe(now_in("ready"), passed=False, output="", now=NOW)
+    assert unhealthy_at(state, HealthSpec()) is None

@@ -1,0 +1,149 @@
+"""What KV says over what config.yml says."""
+
+from __future__ import annotations
+
+from lictor.core.model.desired import DesiredState, Entry, KvSnapshot, Override, Source
+from lictor.core.model.reason import because
+from lictor.core.model.spec import ParamSpec
+from lictor.core.planning.overrides import Host, InForce, keep_good, merge, next_expiry
+from tests.core.build import WALL, key, spec
+
+RUN, STOP, CARE = DesiredState.RUNNING, DesiredState.STOPPED, DesiredState.MAINTENANCE
+BAD = because("kv.bad_json", error="Expecting value", line=1, column=1)
+
+
+def merged(one, *, node=None, everywhere=None, refused=None, wall=WALL, host=None):
+    documents = InForce(node or {}, everywhere or {}, refused or {})
+    return merge([one], documents, wall=wall, host=host or Host())[one.key]
+
+
+def test_without_documents_the_activation_decides():
+    assert merged(spec()).state is RUN
+    for activation in ("manual", "on-demand"):
+        assert merged(spec(activation=activation)).state is STOP
+    assert merged(spec()).source is Source.CONFIG
+
+
+def test_the_document_of_this_node_wins_over_the_one_for_all_nodes():
+    found = merged(
+        spec(),
+        node={key("piper"): Override(state=RUN, by="anna", reason="mine")},
+        everywhere={key("piper"): Override(state=STOP, by="bert", reason="all")},
+    )
+    assert (found.state, found.source) == (RUN, Source.KV_NODE)
+    assert (found.by, found.why) == ("anna", "mine")
+
+
+def test_the_document_for_all_nodes_wins_over_the_config():
+    found = merged(spec(), everywhere={key("piper"): Override(state=STOP, by="bert")})
+    assert (found.state, found.source, found.by) == (STOP, Source.KV_ALL, "bert")
+
+
+def test_a_document_for_one_instance_wins_over_the_one_for_the_service_on_its_level_only():
+    documents = {key("piper"): Override(state=STOP), key("piper@a"): Override(state=RUN)}
+    assert merged(spec("piper@a"), node=documents).state is RUN
+    assert merged(spec("piper@b"), node=documents).state is STOP
+    everywhere_for_one = {key("piper@a"): Override(state=RUN)}
+    node_for_all = {key("piper"): Override(state=STOP)}
+    assert merged(spec("piper@a"), node=node_for_all, everywhere=everywhere_for_one).state is STOP
+
+
+def test_a_document_of_another_service_says_nothing():
+    assert merged(spec(), node={key("piper-two"): Override(state=STOP)}).state is RUN
+
+
+def test_a_document_without_a_state_leaves_the_state_to_the_next_level():
+    found = merged(
+        spec(params={"voice": ParamSpec("a")}),
+        node={key("piper"): Override(params={"voice": "b"}, by="anna")},
+        everywhere={key("piper"): Override(state=CARE, by="bert")},
+    )
+    assert (found.state, found.by) == (CARE, "bert")
+    assert found.spec.param("voice") == "b"
+
+
+def test_parameters_of_several_documents_add_up_and_the_nearest_wins():
+    one = spec(params={"a": ParamSpec(0), "b": ParamSpec(0), "c": ParamSpec(0)})
+    found = merged(
+        one,
+        node={key("piper"): Override(params={"a": 1})},
+        everywhere={key("piper"): Override(params={"a": 2, "b": 2})},
+    )
+    assert [found.spec.param(name) for name in "abc"] == [1, 2, 0]
+
+
+def test_an_expired_document_counts_as_absent():
+    document = Override(state=STOP, params={}, restart=WALL, until=WALL)
+    assert merged(spec(), node={key("piper"): document}, wall=WALL - 0.1).state is STOP
+    found = merged(spec(), node={key("piper"): document})
+    assert (found.state, found.source, found.restart_wall) == (RUN, Source.CONFIG, None)
+
+
+def test_the_newest_restart_order_counts_wherever_it_stands():
+    found = merged(
+        spec(),
+        node={key("piper"): Override(restart=WALL)},
+        everywhere={key("piper"): Override(restart=WALL + 5)},
+    )
+    assert (found.restart_wall, found.state) == (WALL + 5, RUN)
+
+
+def test_the_next_expiry_is_the_soonest_in_the_future():
+    documents = InForce(
+        node={key("a"): Override(until=WALL - 1), key("b"): Override(until=WALL + 9)},
+        all_nodes={key("a"): Override(until=WALL + 5), key("c"): Override()},
+    )
+    assert next_expiry(documents, WALL) == WALL + 5
+    assert next_expiry(InForce(), WALL) is None
+
+
+def test_a_service_outside_its_modes_or_without_its_driver_is_blocked():
+    cloud = merged(spec(modes=("full", "local")), host=Host(mode="cloud"))
+    assert cloud.blocked == because("blocked.mode", mode="cloud", modes="full, local")
+    assert merged(spec(modes=("full",))).blocked is None
+    assert merged(spec(driver="docker")).blocked == because("blocked.driver", driver="docker")
+
+
+# --- which documents are in force ------------------------------------------------------------
+
+
+def snapshot(node=None, everywhere=None):
+    return KvSnapshot(node=node or {}, all_nodes=everywhere or {})
+
+
+def test_a_wrong_document_is_refused_whole_and_the_last_good_one_stays():
+    good = Override(state=STOP, params={"voice": "b"})
+    before = keep_good(InForce(), snapshot({key("piper"): Entry("{}", good)}))
+    after = keep_good(before, snapshot({key("piper"): Entry("{", refused=BAD)}))
+    assert after.node == {key("piper"): good}
+    assert after.refused == {key("piper"): BAD}
+    assert merged(spec(), node=after.node, refused=after.refused).refused == BAD
+
+
+def test_a_wrong_document_that_never_was_good_changes_nothing():
+    after = keep_good(InForce(), snapshot({key("piper"): Entry("{", refused=BAD)}))
+    assert after.node == {}
+    assert merged(spec(), node=after.node, refused=after.refused).state is RUN
+
+
+def test_a_deleted_document_is_gone_good_or_not():
+    before = InForce({key("piper"): Override(state=STOP)}, {}, {key("piper"): BAD})
+    assert keep_good(before, snapshot()) == InForce()
+
+
+def test_what_was_remembered_by_an_earlier_agent_serves_as_the_last_good_one():
+    remembered = Entry("{", override=Override(state=STOP), refused=BAD)
+    after = keep_good(InForce(), snapshot({key("piper"): remembered}))
+    assert after.node[key("piper")].state is STOP
+
+
+def test_a_document_repaired_is_in_force_and_no_longer_refused():
+    before = InForce({key("piper"): Override(state=STOP)}, {}, {key("piper"): BAD})
+    after = keep_good(before, snapshot({key("piper"): Entry("{}", Override(state=RUN))}))
+    assert (after.node[key("piper")].state, after.refused) == (RUN, {})
+
+
+def test_levels_do_not_lend_each_other_their_last_good_documents():
+    before = InForce(node={key("piper"): Override(state=STOP)})
+    after = keep_good(before, snapshot(everywhere={key("piper"): Entry("{", refused=BAD)}))
+    assert (after.node, after.all_nodes) == ({}, {})

@@ -1,0 +1,172 @@
+"""Usage and ports as the kernel tells them."""
+
+from __future__ import annotations
+
+import os
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.state import Identity
+from lictor.core.probes import host as host_module
+from lictor.core.probes.host import ProcUsage, port_holder, port_taken
+
+A, B = ServiceKey("a"), ServiceKey("b")
+
+
+def identity(pid: int) -> Identity:
+    stat = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b") ")[2].split()
+    return Identity(pid, int(stat[19]), "boot")
+
+
+@pytest.fixture
+def run() -> Iterator[object]:
+    """Run a shell script in a session of its own; all of it ends with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(script: str) -> int:
+        one = subprocess.Popen(["sh", "-c", script], start_new_session=True)
+        started.append(one)
+        return one.pid
+
+    yield start
+    for one in started:
+        os.killpg(one.pid, 9)
+        one.wait()
+
+
+def until(truth) -> None:
+    deadline = time.monotonic() + 15
+    while not truth():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def test_a_tree_is_counted_as_a_whole_and_apart_from_its_neighbour(run):
+    a, b = run("sleep 60 & sleep 60 & wait"), run("exec sleep 60")
+    roots = {A: identity(a), B: identity(b)}
+    until(lambda: ProcUsage().sample(roots)[A].processes == 3)
+    usage = ProcUsage().sample(roots)
+    assert (usage[A].threads, usage[B].processes, usage[B].threads) == (3, 1, 1)
+    assert 3 * 100_000 < usage[A].memory_bytes < 100_000_000
+
+
+def test_a_child_in_a_session_of_its_own_still_counts(run):
+    a = run("setsid sleep 60 & wait")
+    roots = {A: identity(a)}
+    until(lambda: ProcUsage().sample(roots)[A].processes == 2)
+
+
+def test_memory_agrees_with_what_the_kernel_says_elsewhere(run):
+    pid = run("exec sleep 60")
+    time.sleep(0.2)
+    resident = int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    assert ProcUsage().sample({A: identity(pid)})[A].memory_bytes == pytest.approx(
+        resident, rel=0.3
+    )
+
+
+def test_a_busy_process_shows_near_one_core_and_an_idle_one_none(run):
+    busy, idle = run("while :; do :; done"), run("exec sleep 60")
+    roots = {A: identity(busy), B: identity(idle)}
+    probe = ProcUsage()
+    first = probe.sample(roots)
+    time.sleep(2.1)
+    second = probe.sample(roots)
+    # Others may want the processor as well; near nothing and far more than one core are wrong.
+    assert 20 < second[A].cpu_percent < 130
+    assert second[B].cpu_percent < 5
+    assert first[B].cpu_percent is not None
+
+
+def test_a_sample_is_kept_for_two_seconds(run, monkeypatch):
+    passes = []
+    real = host_module._rows
+    monkeypatch.setattr(host_module, "_rows", lambda: passes.append(1) or real())
+    roots = {A: identity(run("exec sleep 60"))}
+    probe = ProcUsage()
+    for _ in range(5):
+        assert probe.sample(roots)[A].processes == 1
+    assert len(passes) == 1
+    time.sleep(2.05)
+    probe.sample(roots)
+    assert len(passes) == 2
+
+
+def test_a_service_that_just_started_does_not_wait_for_the_next_sample(run):
+    probe = ProcUsage()
+    probe.sample({A: identity(run("exec sleep 60"))})
+    time.sleep(0.3)
+    assert B in probe.sample({B: identity(run("exec sleep 60"))})
+
+
+def test_what_is_gone_or_was_never_ours_is_left_out(run):
+    pid = run("exec sleep 60")
+    real = identity(pid)
+    stranger = Identity(pid, real.start_time - 1, "boot")
+    roots = {
+        A: stranger,
+        B: Identity(0, 0, "boot"),
+        ServiceKey("c"): Identity(2**22 + 1, 5, "boot"),
+    }
+    assert ProcUsage().sample(roots) == {}
+    assert ProcUsage().sample({}) == {}
+
+
+@pytest.mark.parametrize(
+    ("bound", "asked", "taken"),
+    [
+        ("127.0.0.1", "127.0.0.1", True),
+        ("127.0.0.1", "localhost", True),
+        ("127.0.0.1", "0.0.0.0", True),
+        ("127.0.0.1", "", True),
+        ("127.0.0.1", "127.0.0.2", False),
+        ("127.0.0.1", "::1", False),
+        ("127.0.0.1", "some-name", True),
+        ("0.0.0.0", "127.0.0.1", True),
+        ("0.0.0.0", "::", True),
+        ("::", "127.0.0.1", True),
+        ("::1", "[::1]", True),
+        ("::1", "127.0.0.1", False),
+    ],
+)
+def test_a_listener_takes_the_port_for_every_address_it_covers(bound, asked, taken):
+    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
+    with socket.socket(family) as listener:
+        try:
+            listener.bind((bound, 0))
+        except OSError:
+            pytest.skip("no such address on this host")
+        port = listener.getsockname()[1]
+        assert not port_taken(asked, port)
+        listener.listen()
+        assert port_taken(asked, port) is taken
+    assert not port_taken(asked, port)
+
+
+def test_the_holder_of_a_port_is_named():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        pid, name = port_holder("127.0.0.1", port)
+        assert pid == os.getpid()
+        assert name == Path("/proc/self/comm").read_text().strip()
+    assert port_holder("127.0.0.1", port) is None
+
+
+def test_a_connection_that_lingers_takes_no_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        near = socket.create_connection(("127.0.0.1", port))
+        far, _ = listener.accept()
+    far.close()  # the listener's side closes first and lingers in TIME_WAIT
+    near.close()
+    assert not port_taken("127.0.0.1", port)

@@ -1,0 +1,1 @@
+"""Tests from outside: the real program, real processes, a real Consul."""

@@ -1,0 +1,64 @@
+"""A small service that writes down when it came up and when it was told to go.
+
+    python -S -E diary.py NAME DIARY PORT [key=value ...]
+
+`delay=S` opens the port S seconds late, `leave=S` takes S seconds after TERM, `unless=FILE` ends at
+once with status 3 if the file is there. Other words are only there to be seen in its command line.
+It ends by itself after five minutes, so a broken test leaves nothing for ever.
+"""
+
+# ruff: noqa: T201, PTH110, PTH123
+
+import os
+import signal
+import socket
+import sys
+import time
+
+ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nConnection: close\r\n\r\nok\n"
+
+
+def main():
+    name, diary, port = sys.argv[1], sys.argv[2], int(sys.argv[3])
+    options = dict(word.split("=", 1) for word in sys.argv[4:] if "=" in word)
+    signal.alarm(300)
+
+    def write(word):
+        with open(diary, "a") as file:
+            file.write(f"{word} {name}\n")
+
+    def leave(*_):
+        write("down")
+        time.sleep(float(options.get("leave", 0)))
+        write("gone")
+        os._exit(0)
+
+    signal.signal(signal.SIGTERM, leave)
+    write("up")
+    print(f"{name} begins", flush=True)
+    if "unless" in options and os.path.exists(options["unless"]):
+        print("cannot load: the weights are gone", flush=True)
+        os._exit(3)
+    time.sleep(float(options.get("delay", 0)))
+    serve(port, lambda: write("open"))
+
+
+def serve(port, opened):
+    server = socket.socket()
+    server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    server.bind(("127.0.0.1", port))
+    server.listen(64)
+    opened()
+    while True:
+        connection, _ = server.accept()
+        with connection:
+            connection.settimeout(5)
+            try:
+                if connection.recv(65536):
+                    connection.sendall(ANSWER)
+            except OSError:
+                pass
+
+
+if __name__ == "__main__":
+    main()
