@@ -23,7 +23,7 @@ def main() -> int:
     target = Path(sys.argv[1])
     sections = [
         _INTRO.format(machine=common.machine()),
-        startup.report(count=50, runs=7),
+        startup.report(counts=(1, 50), runs=7),
         cli_cold.report(count=30, runs=20),
     ]
     page = "\n".join(sections)

@@ -198,7 +198,9 @@ class TestACatalogue:
             for name, _ in fields(template):
                 assert name.isidentifier(), f"{key}: {{{name}}}"
             params = {name: 1 for name, _ in fields(template)}
-            assert "{" not in text(key, language=language, subject=subject, **params)
+            filled = text(key, language=language, subject=subject, **params)
+            assert [name for name in params if f"{{{name}" in filled] == []
+            assert filled != key
 
 
 def test_english_has_neither_cyrillic_nor_chinese():

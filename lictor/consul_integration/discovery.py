@@ -82,12 +82,16 @@ def _instance(entry: Mapping[str, Any]) -> Instance:
 def _worst(checks: Sequence[Mapping[str, Any]]) -> tuple[Health, str]:
     """The health that the worst check gives, and the first line of what it says."""
     judged = sorted(
-        ((_WORST_FIRST.index(_judge(check)), str(check["CheckID"]), check) for check in checks),
-        key=lambda each: each[:2],
+        (
+            # Among equals, one that says something: Consul reports a passing output minutes later.
+            (_WORST_FIRST.index(_judge(check)), not check.get("Output"), str(check["CheckID"]), check)
+            for check in checks
+        ),
+        key=lambda each: each[:3],
     )
     if not judged:
         return Health.PASSING, ""  # as in Consul's DNS: no check, no objection
-    place, _, check = judged[0]
+    place, _, _, check = judged[0]
     said = str(check.get("Output") or check.get("Notes") or "")
     first = next((line for line in said.splitlines() if line.strip()), "")
     return _WORST_FIRST[place], one_line(first)

@@ -38,7 +38,7 @@ def start(explicit: str | None) -> int:
             said = log_path.read_bytes()[begun:].decode(errors="replace").strip()
             sys.stderr.write(said + "\n")
             return child.returncode
-        if _answers(str(ours)):
+        if _answers(str(ours), child.pid):
             print(say("up.detached", pid=child.pid, log=str(log_path)), file=sys.stderr)
             child.returncode = 0  # it is not ours to wait for any more
             return 0
@@ -48,13 +48,17 @@ def start(explicit: str | None) -> int:
     )
 
 
-def _answers(path: str) -> bool:
+def _answers(path: str, pid: int) -> bool:
+    """Whether this very agent listens: an older one on the same data_dir would answer too."""
     import socket
+    import struct
 
+    credentials = struct.Struct("3i")  # pid, uid, gid of whoever listens (unix(7), SO_PEERCRED)
     with socket.socket(socket.AF_UNIX) as probe:
         probe.settimeout(1)
         try:
             probe.connect(path)
+            raw = probe.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, credentials.size)
         except OSError:
             return False
-        return True
+        return int(credentials.unpack(raw)[0]) == pid

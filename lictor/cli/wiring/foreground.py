@@ -35,6 +35,8 @@ from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.operations import Operations
 from lictor.core.runtime.store import SqliteStore
 
+_SAME_KEYPRESS = 0.3  # seconds
+
 
 def run(explicit: str | None) -> int:
     """`lictor up` in the foreground. Raises `LictorError` for what keeps it from starting."""
@@ -127,14 +129,16 @@ def _reload(agent: Agent) -> dict[str, Any]:
 
 def _take_signals(agent: Agent, config: Config) -> None:
     loop = asyncio.get_running_loop()
-    asked = False
+    interrupted = 0.0
 
-    def end(*, keep: bool) -> None:
-        nonlocal asked
-        if asked:
+    def interrupt() -> None:
+        nonlocal interrupted
+        now = loop.time()
+        # A terminal and a parent may each pass on the one Ctrl-C that a person pressed.
+        if interrupted and now - interrupted > _SAME_KEYPRESS:
             agent.kill_all()
-        asked = True
-        agent.stop(keep=keep)
+        interrupted = interrupted or now
+        agent.stop(keep=False)
 
     def hang_up() -> None:
         try:
@@ -142,8 +146,9 @@ def _take_signals(agent: Agent, config: Config) -> None:
         except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
             _talk(f"The configuration was not reloaded: {error}")
 
-    loop.add_signal_handler(signal.SIGINT, lambda: end(keep=False))
-    loop.add_signal_handler(signal.SIGTERM, lambda: end(keep=config.agent.on_term == "keep"))
+    loop.add_signal_handler(signal.SIGINT, interrupt)
+    keep = config.agent.on_term == "keep"
+    loop.add_signal_handler(signal.SIGTERM, lambda: agent.stop(keep=keep))
     loop.add_signal_handler(signal.SIGHUP, hang_up)
 
 

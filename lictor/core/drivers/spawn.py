@@ -221,6 +221,9 @@ def _diagnose(
         )
     if number == errno.EACCES and getattr(error, "filename", None) != spec.cwd:
         found = find_program(program, cwd, env)
+        if found is None and "/" not in program:
+            # One folder of PATH may not be entered, and no other has it.
+            return failed(f"there is no program {program}", "program_missing", program=program)
         name = str(found or program)
         return failed(f"{name} may not be executed", "not_executable", program=name)
     if number == errno.EPERM and (spec.user or spec.group):
@@ -231,12 +234,11 @@ def _diagnose(
 
 def find_program(program: str, cwd: Path, env: Mapping[str, str]) -> Path | None:
     """Where exec would have found `program`: as the child sees it, from its PATH and folder."""
-    if "/" in program:
-        path = cwd / program
-        return path if path.exists() else None
-    for folder in os.get_exec_path(env):
+    folders = [""] if "/" in program else os.get_exec_path(env)
+    for folder in folders:
         path = cwd / folder / program
-        if path.exists():
+        # (os.path: a folder of PATH that we may not enter holds nothing for us, as for exec)
+        if os.path.exists(path):  # noqa: PTH110
             return path
     return None
 

@@ -205,7 +205,10 @@ def _status(
         )
     alive = state.phase in {Phase.READY, Phase.UNHEALTHY}
     status = Health.PASSING if alive else Health.CRITICAL
-    return SetStatus(check_id, status, say(state.reason))
+    why = state.reason
+    if state.phase is Phase.STARTING and state.last_exit is not None:
+        why = state.last_exit.reason()  # what people look for is why it went, not that it returns
+    return SetStatus(check_id, status, say(why))
 
 
 def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> Iterable[CheckDef]:

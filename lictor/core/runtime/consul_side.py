@@ -45,25 +45,33 @@ class ConsulSide:
         if link.address is None:
             self.state = link.problem or because("consul.none")
             return
-        self.ports = ports = await link.connect(
-            params_of=agent.params_of,
-            memory=agent.keeper.memory,
-            notify=lambda reason: agent.record("desired", "", reason),
-        )
+        ports, registrar = await self._equip()
         await self._until_prepared()
-        self._registrar = registrar = Registrar(
-            ports.registry,
-            agent.owner,
-            entries=self._entries,
-            on_health=self._health_edge,
-            on_state=self._changed,
-            jitter=agent.jitter,
-        )
         keep = agent.background.keep
         keep("registrar", registrar.keep_true)
         keep("health", registrar.watch_health)
         keep("desired", lambda: agent.keeper.follow(ports.desired))
         keep("actual", lambda: agent.publisher.keep_publishing(ports.actual))
+
+    async def _equip(self) -> tuple[ConsulPorts, Registrar]:
+        """The adapters and the one writer of our entries; makes no contact."""
+        agent = self._agent
+        if self.ports is None:
+            self.ports = await agent.tools.link.connect(
+                params_of=agent.params_of,
+                memory=agent.keeper.memory,
+                notify=lambda reason: agent.record("desired", "", reason),
+            )
+        if self._registrar is None:
+            self._registrar = Registrar(
+                self.ports.registry,
+                agent.owner,
+                entries=self._entries,
+                on_health=self._health_edge,
+                on_state=self._changed,
+                jitter=agent.jitter,
+            )
+        return self.ports, self._registrar
 
     async def _until_prepared(self) -> None:
         while True:
@@ -94,15 +102,18 @@ class ConsulSide:
     async def last_words(self, *, everything: bool) -> None:
         """Withdraw what will not be true any more; bounded, whatever Consul does."""
         await self._agent.background.cancel()
-        if self._registrar is None or self.ports is None:
+        if self._agent.tools.link.address is None:
             return
         with contextlib.suppress(ConsulError, TimeoutError):
             async with asyncio.timeout(_WITHDRAW_LIMIT):
-                await self._agent.publisher.flush(self.ports.actual)
+                # Whoever ends soon after the start may not have been equipped yet, and an earlier
+                # agent's entries are ours all the same.
+                ports, registrar = await self._equip()
+                await self._agent.publisher.flush(ports.actual)
                 if everything:
-                    await self._registrar.withdraw()
+                    await registrar.withdraw()
                 else:
-                    await self._registrar.withdraw_one(self._own_id)
+                    await registrar.withdraw_one(self._own_id)
 
     # --- registering --------------------------------------------------------------------
 

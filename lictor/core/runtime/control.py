@@ -88,7 +88,7 @@ class ControlServer:
 
         try:
             who = self._who(writer.get_extra_info("socket"))
-            line = await reader.readline()
+            line = await _read_line(reader)
             if not line:
                 return
             op, args = _parse(line)
@@ -96,10 +96,8 @@ class ControlServer:
             answer = await _unless_hung_up(work, reader)
         except LictorError as error:
             await send({"error": _plain(error)})
-        except (ValueError, asyncio.LimitOverrunError):
-            await send({"error": _plain(UsageError("The request is not one line of JSON."))})
-        except asyncio.CancelledError:
-            raise
+        except (asyncio.CancelledError, ConnectionError):
+            raise  # the caller went away: nobody is left to answer
         except Exception as error:
             log.exception("request failed")
             fault = OperationFailed(f"The agent failed: {type(error).__name__}: {error}")
@@ -164,13 +162,24 @@ async def _unless_hung_up(work: asyncio.Future[Any], reader: asyncio.StreamReade
             await gone
 
 
+async def _read_line(reader: asyncio.StreamReader) -> bytes:
+    try:
+        return await reader.readline()
+    except ValueError as error:  # what `readline` makes of a line over the limit
+        raise UsageError(f"The request is longer than {_MAX_REQUEST // 1024} KiB.") from error
+
+
 def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
-    match json.loads(line):
+    try:
+        request = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise UsageError("The request is not one line of JSON.") from error
+    match request:
         case {"op": str(op), "args": dict(args)}:
             return op, args
         case {"op": str(op)}:
             return op, {}
-    raise ValueError("neither op nor args")
+    raise UsageError('The request is not of the form {"op": "...", "args": {...}}.')
 
 
 def _plain(error: LictorError) -> dict[str, Any]:

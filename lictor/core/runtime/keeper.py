@@ -7,9 +7,10 @@ somebody changed the same key meanwhile (then theirs stands, and the journal say
 
 from __future__ import annotations
 
+import asyncio
 import logging
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -23,6 +24,8 @@ from lictor.core.ports import DesiredSource, Store
 from lictor.core.runtime.codec import override_from, override_row
 
 log = logging.getLogger(__name__)
+
+_PUSH_AGAIN = 2.0  # seconds between tries to write what is pending while Consul can be read
 
 
 class DesiredKeeper:
@@ -39,7 +42,8 @@ class DesiredKeeper:
         self._on_event = on_event
         self._texts: dict[str, str] = {}
         self._memory: Mapping[str, object] | None = None
-        self._pending: dict[ServiceKey, tuple[DesiredChange, str | None]] = {}
+        self._pending: dict[ServiceKey, _Pending] = {}
+        self._pushing = asyncio.Lock()
         self._source: DesiredSource | None = None
 
     # --- memory -------------------------------------------------------------------------
@@ -55,14 +59,12 @@ class DesiredKeeper:
                 (node if scope == "node" else everywhere)[ServiceKey.parse(key)] = override
         self.documents = InForce(node=node, all_nodes=everywhere)
         for name, row in self._store.load("pending").items():
-            change = row.get("change")
-            base = row.get("base")
-            if isinstance(change, dict):
-                self._pending[ServiceKey.parse(name)] = (
-                    _change_from(change),
-                    base if isinstance(base, str) else None,
-                )
-        self._memory = self._store.load("kv").get("memory")
+            pending = _pending_from(row)
+            if pending is not None:
+                self._pending[ServiceKey.parse(name)] = pending
+        kv = self._store.load("kv")
+        self._memory = kv.get("memory")
+        self._texts = {name: str(text) for name, text in kv.get("texts", {}).items()}
 
     @property
     def memory(self) -> Mapping[str, object] | None:
@@ -79,30 +81,46 @@ class DesiredKeeper:
     async def follow(self, source: DesiredSource) -> None:
         """Take every snapshot of KV, for ever."""
         self._source = source
-        async for view in source.watch():
-            match view:
-                case Known(snapshot):
-                    await self._take(snapshot)
-                case Unknown(reason):
-                    if self.unknown is None:
-                        log.warning("desired state cannot be read: %s", reason.code)
-                        self._on_event("desired", reason)
-                    self.unknown = reason
-                    self._on_change()
+        pushing = asyncio.create_task(self._keep_pushing())
+        try:
+            async for view in source.watch():
+                match view:
+                    case Known(snapshot):
+                        await self._take(snapshot)
+                    case Unknown(reason):
+                        self._lost(reason)
+        finally:
+            pushing.cancel()
+
+    def _lost(self, reason: Reason) -> None:
+        if self.unknown is None:
+            log.warning("desired state cannot be read: %s", reason.code)
+            self._on_event("desired", reason)
+        self.unknown = reason
+        self._on_change()
 
     async def _take(self, snapshot: KvSnapshot) -> None:
         if self.unknown is not None:
             log.info("desired state is read from Consul")
         self.unknown = None
-        self._texts = {str(key): entry.text for key, entry in snapshot.node.items()}
-        if self._pending and await self._push():
-            return  # the watch brings what was written; until then the local effect stands
-        self._accept(snapshot)
+        texts = {str(key): entry.text for key, entry in snapshot.node.items()}
+        if texts != self._texts:
+            self._texts = texts
+            # For the next agent: what its operator's orders will have been based on.
+            self._store.save("kv", "texts", texts)
+        self._accept(snapshot, await self._push())
 
-    def _accept(self, snapshot: KvSnapshot) -> None:
+    def _accept(self, snapshot: KvSnapshot, ours: Iterable[ServiceKey]) -> None:
+        """Take a snapshot; of the documents `ours` what was ordered here stands.
+
+        Those wait for Consul still, or were written just now and are brought by the next snapshot.
+        """
         self.strays = snapshot.strays
         before = self.documents
-        self.documents = keep_good(before, snapshot)
+        after = keep_good(before, snapshot)
+        node = {key: override for key, override in after.node.items() if key not in ours}
+        node |= {key: before.node[key] for key in ours if key in before.node}
+        self.documents = replace(after, node=node)
         self._remember(before)
         for key, reason in self.documents.refused.items():
             if before.refused.get(key) != reason:
@@ -112,42 +130,77 @@ class DesiredKeeper:
     def reconsider(self) -> None:
         """The config changed: what did not fit may fit now, and the other way round."""
         snapshot = self._source.current() if self._source is not None else None
-        if snapshot is not None and self.unknown is None and not self._pending:
-            self._accept(snapshot)
+        if snapshot is not None and self.unknown is None:
+            self._accept(snapshot, frozenset(self._pending))
 
-    async def _push(self) -> bool:
-        """Tell Consul what was ordered while it was away; True if anything was written."""
-        written = False
-        for key, (change, base) in list(self._pending.items()):
-            if self._texts.get(str(key)) != base:
-                self._on_event(str(key), because("pending.overtaken"))
-            elif self._source is not None:
-                try:
-                    await self._source.change(key, change)
-                except ConsulError as error:
-                    log.warning("pending order not written yet: %s", error.message)
-                    return True
-                written = True
-                self._on_event(str(key), because("pending.written"))
-            self._forget_pending(key)
-        return written
+    async def _keep_pushing(self) -> None:
+        """Try again with orders that Consul did not take although it can be read."""
+        while True:
+            await asyncio.sleep(_PUSH_AGAIN)
+            if self._pending and self.unknown is None:
+                await self._push()
+
+    async def _push(self) -> frozenset[ServiceKey]:
+        """Tell Consul what was ordered while it was away; which documents are ours until it tells.
+
+        Raises nothing: what could not be written stays pending.
+        """
+        ours: set[ServiceKey] = set()
+        async with self._pushing:
+            for key, pending in list(self._pending.items()):
+                if self._texts.get(str(key)) != pending.base:
+                    self._on_event(str(key), because("pending.overtaken"))
+                    self._forget_pending(key)
+                    continue
+                ours.add(key)
+                if await self._push_one(key, pending):
+                    self._on_event(str(key), because("pending.written"))
+        return frozenset(ours)
+
+    async def _push_one(self, key: ServiceKey, pending: _Pending) -> bool:
+        """Write one document's changes; the ones that Consul did not take stay pending."""
+        if self._source is None:
+            return False
+        for number, change in enumerate(pending.changes):
+            try:
+                await self._source.change(key, change)
+            except ConsulError as error:
+                log.warning("pending order not written yet: %s", error.message)
+                if number:  # only a removal is followed by anything, and after it there is no text
+                    self._remember_pending(key, _Pending(pending.changes[number:], None))
+                return False
+        self._forget_pending(key)
+        return True
 
     # --- writing ------------------------------------------------------------------------
 
     async def change(self, key: ServiceKey, change: DesiredChange) -> bool:
         """Write one change to KV; True if it is written, False if it waits for Consul."""
-        if self._source is not None and self.unknown is None:
-            try:
-                await self._source.change(key, change)
-            except ConsulError as error:
-                log.warning("order kept for later, Consul did not take it: %s", error.message)
-            else:
-                return True
+        if key in self._pending:
+            async with self._pushing:  # what is being written now goes before this
+                pass
         earlier = self._pending.get(key)
-        base = earlier[1] if earlier else self._texts.get(str(key))
-        merged = merge_changes(earlier[0], change) if earlier else change
-        self._pending[key] = (merged, base)
-        self._store.save("pending", str(key), {"change": asdict(merged), "base": base})
+        if earlier is None:
+            if await self._written(key, change):
+                return True
+            earlier = _Pending((), self._texts.get(str(key)))
+        merged = merge_changes(earlier.changes, change)
+        self._remember_pending(key, _Pending(merged, earlier.base))
+        self._take_effect(key, change)
+        return False
+
+    async def _written(self, key: ServiceKey, change: DesiredChange) -> bool:
+        if self._source is None or self.unknown is not None:
+            return False
+        try:
+            await self._source.change(key, change)
+        except ConsulError as error:
+            log.warning("order kept for later, Consul did not take it: %s", error.message)
+            return False
+        return True
+
+    def _take_effect(self, key: ServiceKey, change: DesiredChange) -> None:
+        """Let an order count here although Consul does not know it yet."""
         node = dict(self.documents.node)
         applied = apply_change(node.get(key), change)
         if applied is None:
@@ -158,7 +211,6 @@ class DesiredKeeper:
         self.documents = replace(before, node=node)
         self._remember(before)
         self._on_change()
-        return False
 
     def _remember(self, before: InForce) -> None:
         for scope, old, new in (
@@ -174,51 +226,72 @@ class DesiredKeeper:
             self._memory = memory
             self._store.save("kv", "memory", memory)
 
+    def _remember_pending(self, key: ServiceKey, pending: _Pending) -> None:
+        self._pending[key] = pending
+        self._store.save("pending", str(key), asdict(pending))
+
     def _forget_pending(self, key: ServiceKey) -> None:
         self._pending.pop(key, None)
         self._store.save("pending", str(key), None)
 
 
 def apply_change(override: Override | None, change: DesiredChange) -> Override | None:
-    """The document after a change, as the KV adapter would write it; None: no document."""
+    """The document after a change, as the KV adapter would write it; None: no document.
+
+    As there, a change keeps what it does not mention, but `by` and `reason` tell about one edit.
+    """
     if change.remove:
         return None
     base = override or Override()
     params: dict[str, Any] = {**base.params, **change.params}
     for name in change.unset_params:
         params.pop(name, None)
-    state = base.state
-    if change.clear_state:
-        state = None
-    elif change.state is not None:
-        state = DesiredState(change.state)
-    return Override(
-        state=state,
+    state = None if change.clear_state else base.state
+    told = change if change.by or change.reason else base
+    after = Override(
+        state=DesiredState(change.state) if change.state is not None else state,
         params=params,
         restart=_unix(change.restart) if change.restart else base.restart,
-        until=_unix(change.until) if change.until else (None if change.state else base.until),
-        by=change.by or base.by,
-        reason=change.reason if change.state else base.reason,
+        until=_unix(change.until) if change.until else base.until,
+        by=told.by,
+        reason=told.reason,
     )
+    return after if replace(after, by="", reason="") != Override() else None
 
 
-def merge_changes(first: DesiredChange, then: DesiredChange) -> DesiredChange:
-    """Two changes of one document as one."""
+@dataclass(frozen=True, slots=True)
+class _Pending:
+    """Orders for one document that Consul has not been told; `base` is the text they were made on."""
+
+    changes: tuple[DesiredChange, ...]
+    base: str | None
+
+
+def merge_changes(
+    earlier: tuple[DesiredChange, ...], then: DesiredChange
+) -> tuple[DesiredChange, ...]:
+    """The fewest changes that do the same: one, or two where a document begins anew."""
     if then.remove:
-        return then
+        return (then,)
+    if not earlier or earlier[-1].remove:
+        return (*earlier, then)
+    return (*earlier[:-1], _merged(earlier[-1], then))
+
+
+def _merged(first: DesiredChange, then: DesiredChange) -> DesiredChange:
     unset = tuple(
         name for name in (*first.unset_params, *then.unset_params) if name not in then.params
     )
+    told = then if then.by or then.reason else first
     return DesiredChange(
         state=then.state or (None if then.clear_state else first.state),
         params={**first.params, **then.params},
         unset_params=unset,
-        clear_state=then.clear_state or (first.clear_state and then.state is None),
+        clear_state=then.clear_state or first.clear_state,
         restart=then.restart or first.restart,
         until=then.until or first.until,
-        by=then.by or first.by,
-        reason=then.reason or first.reason,
-        remove=False,
+        by=told.by,
+        reason=told.reason,
     )
 
 
@@ -226,6 +299,13 @@ def _unix(text: str) -> float:
     return datetime.fromisoformat(text).timestamp()
 
 
-def _change_from(row: Mapping[str, Any]) -> DesiredChange:
-    fields = {**row, "unset_params": tuple(row.get("unset_params", ()))}
-    return DesiredChange(**fields)
+def _pending_from(row: Mapping[str, Any]) -> _Pending | None:
+    """What `asdict` made of it; None for a row of another version."""
+    try:
+        changes = tuple(
+            DesiredChange(**{**change, "unset_params": tuple(change["unset_params"])})
+            for change in row["changes"]
+        )
+        return _Pending(changes, row["base"])
+    except (KeyError, TypeError):
+        return None

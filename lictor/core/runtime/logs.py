@@ -16,6 +16,7 @@ import stat
 from collections import deque
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import pairwise
 from pathlib import Path
 
 from lictor.core.errors import OperationFailed
@@ -258,8 +259,8 @@ async def follow(path: Path, from_offset: int | None = None) -> AsyncIterator[st
     """Every line that is written from now on, for ever; close the iterator to end it.
 
     `from_offset`: the byte to begin at (None: the end of the file). Looked at every 0.2 s, and less
-    often, down to once a second, while it is quiet. Goes on through rotation by renaming (what was
-    still written to the old file comes first), truncation, removal, and a file that comes only
+    often, down to once a second, while it is quiet. Goes on through rotation by renaming to `.1`, `.2`
+    and so on (what was still written to the older files comes first), truncation, removal, and a file that comes only
     later. A line is given when its end was written, or its file is over. Raises `OperationFailed`
     when the path is no plain file.
     """
@@ -332,9 +333,19 @@ class _Follower:
         mine = os.fstat(self._fd)
         return (named.st_dev, named.st_ino) != (mine.st_dev, mine.st_ino)
 
+    def _successor(self) -> Path:
+        """The file after ours: there may have been several rotations since the last look."""
+        if self._fd >= 0:
+            mine = os.fstat(self._fd).st_ino
+            files = rotated(self._path)
+            for file, following in pairwise(files):
+                if file.lstat().st_ino == mine:
+                    return following
+        return self._path
+
     def _reopen(self) -> bool:
         try:
-            fresh = open_log(self._path)
+            fresh = open_log(self._successor())
         except FileNotFoundError:
             return False
         self.close()

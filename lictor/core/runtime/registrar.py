@@ -25,6 +25,7 @@ from lictor.core.model.registration import (
     SetStatus,
     Write,
 )
+from lictor.core.model.state import Health
 from lictor.core.planning.registration import Owner, Wanted, after, conflicts, diff
 from lictor.core.ports import Registry
 
@@ -32,6 +33,8 @@ log = logging.getLogger(__name__)
 
 FULL_READ = 10.0  # seconds between complete comparisons
 _AT_ONCE = 8  # writes under way at one time
+_ASKED = ("http", "tcp")  # kinds of checks that Consul does itself
+_SETTLE = 2.0  # seconds until the catalog has certainly heard of a renewed check
 _RETRY = (0.25, 10.0)  # seconds, first and longest
 
 
@@ -61,8 +64,10 @@ class Registrar:
         self._wake = asyncio.Event()
         self._seen: RegistryView | None = None
         self._fresh: set[str] = set()
+        self._renewed: dict[str, asyncio.TimerHandle] = {}
         self._watched: Mapping[str, tuple[str, str]] | None = None
         self._good = False
+        self._met_before = False
         self.conflicts: list[str] = []
 
     @property
@@ -81,9 +86,8 @@ class Registrar:
 
     def watches(self, service_id: str) -> bool:
         """Whether Consul's verdict on this service is known at present."""
-        return self._watched is not None and any(
-            check.startswith(f"{service_id}:") for check in self._watched
-        )
+        watched = self._watched
+        return watched is not None and any(f"{service_id}:{k}" in watched for k in _ASKED)
 
     async def keep_true(self) -> None:
         """Reconcile for ever; returns only by cancellation."""
@@ -122,14 +126,23 @@ class Registrar:
             self._good = True
             log.info("Consul answers; registrations are being compared")
             self._on_state(because("consul.ok"))
-        fresh, self._fresh = self._fresh, set()
+            if self._met_before:
+                # A Consul that was restarted knows no verdict and starts every check critical; ours
+                # is fresher, because the runners probed while it was away.
+                self._fresh |= {
+                    entry.registration.service_id
+                    for entry in entries
+                    if entry.status is not None and entry.status.status is Health.PASSING
+                }
+            self._met_before = True
+        fresh = self._fresh.copy()
         try:
             await self._write_all(diff(entries, self._seen, self._owner))
             await self._renew(entries, fresh)
         except ConsulError:
-            self._fresh |= fresh
             self._seen = None
             raise
+        self._settle(fresh)
 
     async def withdraw(self) -> None:
         """Deregister everything of ours; for the end of the agent."""
@@ -161,10 +174,29 @@ class Registrar:
         prefix = f"lictor:{self._owner.node}:"
         for check_id, (status, output) in checks.items():
             service_id, _, kind = check_id.rpartition(":")
-            if not check_id.startswith(prefix) or kind not in {"http", "tcp"}:
+            if not check_id.startswith(prefix) or kind not in _ASKED:
                 continue
-            if service_id not in self._fresh:
+            if service_id not in self._fresh and service_id not in self._renewed:
                 self._on_health(service_id, status in {"passing", "warning"}, output)
+
+    def _settle(self, fresh: set[str]) -> None:
+        """Believe Consul about renewed checks again, a moment after they were renewed.
+
+        Its catalog follows its agent: until then the watch may still bring the old verdict.
+        """
+        self._fresh -= fresh
+        for service_id in fresh:
+            earlier = self._renewed.pop(service_id, None)
+            if earlier is not None:
+                earlier.cancel()
+            self._renewed[service_id] = asyncio.get_running_loop().call_later(
+                _SETTLE, self._believe, service_id
+            )
+
+    def _believe(self, service_id: str) -> None:
+        self._renewed.pop(service_id, None)
+        if self._watched is not None:
+            self._tell({k: v for k, v in self._watched.items() if k.startswith(f"{service_id}:")})
 
     async def _write_all(self, writes: Sequence[Write]) -> None:
         """Apply writes: in order for one service, several services at once."""

@@ -119,7 +119,12 @@ class Runner:
             elif state.phase.running:
                 self._run_ended(because("exit.while_away"), Exit())
             elif state.phase is Phase.BACKOFF:
-                self._wake_at(state.next_start)
+                # The clock began anew if the host did: then the time that was set means nothing.
+                longest = clock.now() + 1.1 * self.spec.restart.max_backoff
+                next_start = state.next_start if state.next_start is not None else 0.0
+                if next_start > longest:
+                    self.state = replace(state, next_start=clock.now())
+                self._wake_at(self.state.next_start)
             return
         self._adopt(found)
 
@@ -202,9 +207,7 @@ class Runner:
     async def _run(self) -> None:
         spec = self.spec
         try:
-            if self._cleanup is not None:  # never a new one before the old tree is gone
-                await self._cleanup
-                self._cleanup = None
+            await self._cleaned()  # never a new one before the old tree is gone
             await self._run_before_jobs(spec)
             self._refuse_taken_port(spec)
             running = await self._driver.start(spec)
@@ -337,10 +340,9 @@ class Runner:
         self._set(lifecycle.stopped(self.state, reason, exit_, now=now))
 
     async def _end_processes(self) -> Exit | None:
-        running, self._running = self._running, None
-        if self._cleanup is not None:
-            await self._cleanup
-            self._cleanup = None
+        # An end that was itself interrupted has left its process in `_ending`.
+        running, self._running = self._running or self._ending, None
+        await self._cleaned()
         if running is None:
             return None
         self._ending = running
@@ -349,6 +351,12 @@ class Runner:
         if report.killed:
             log.warning("%s was killed after its grace time", self.key)
         return report.exit
+
+    async def _cleaned(self) -> None:
+        """Wait for what a crashed run left behind; whoever stops waiting does not stop the work."""
+        if self._cleanup is not None:
+            await asyncio.shield(self._cleanup)
+            self._cleanup = None
 
     def _run_ended(self, why: Reason, exit_: Exit | None, detail: str | None = None) -> None:
         around = self._around
@@ -376,7 +384,14 @@ class Runner:
 
     def _wake_at(self, when: float | None) -> None:
         if when is not None and when > self._around.clock.now():
-            self._call_at(when, lambda: self._around.wake(self.key))
+            self._call_at(when, lambda: self._due(when))
+
+    def _due(self, when: float) -> None:
+        """Ask for a new plan; a timer may come a moment early, for which a plan would do nothing."""
+        if self._around.clock.now() < when:
+            self._wake_at(when)
+        else:
+            self._around.wake(self.key)
 
     def _call_at(self, when: float, callback: Callable[[], None]) -> None:
         self._cancel_timer()

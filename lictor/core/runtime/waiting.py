@@ -42,7 +42,7 @@ async def wait_for(
         outcomes = {key: _outcome(agent, key, goal) for key in keys}
         elapsed = loop.time() - begun
         for key in keys:
-            stamp = (agent.reconciler.runners[key].state.phase.value, int(elapsed / _SHOW_EVERY))
+            stamp = (_phase(agent, key), int(elapsed / _SHOW_EVERY))
             if shown.get(key) != stamp:
                 shown[key] = stamp
                 await emit(_item(agent, key, elapsed))

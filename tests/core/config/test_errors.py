@@ -22,8 +22,10 @@ A = "services:\n  a:\n    command: [x]\n"
             A + "    health: {http: /, port: 1}\n    port: 80\n",
             4,
             23,
-            "services.a.health: unknown key `port`"
-            " (known: http, tcp, command, interval, timeout, startup, failures, on_unhealthy)",
+            (
+                "services.a.health: unknown key `port`"
+                " (known: http, tcp, command, interval, timeout, startup, failures, on_unhealthy)"
+            ),
         ),
         (
             A + "    stop:\n      timeout: ten\n",
@@ -58,8 +60,10 @@ A = "services:\n  a:\n    command: [x]\n"
             A + "    driver: proces\n",
             4,
             13,
-            "services.a.driver: expected one of process, docker, observed; got 'proces'"
-            " (did you mean `process`?)",
+            (
+                "services.a.driver: expected one of process, docker, observed; got 'proces'"
+                " (did you mean `process`?)"
+            ),
         ),
         (
             A + "    health: {interval: 100ms}\n",
@@ -96,8 +100,10 @@ A = "services:\n  a:\n    command: [x]\n"
             A + "    tags: [Foo_Bar]\n",
             4,
             12,
-            "services.a.tags[0]: the tag 'Foo_Bar' is no DNS label, so DNS could not find it"
-            " (write foo-bar)",
+            (
+                "services.a.tags[0]: the tag 'Foo_Bar' is no DNS label, so DNS could not find it"
+                " (write foo-bar)"
+            ),
         ),
         (
             A + "    env: {A-B: x}\n",
@@ -109,8 +115,10 @@ A = "services:\n  a:\n    command: [x]\n"
             A + "    host: http://x\n",
             4,
             11,
-            "services.a.host: expected an IP address or a host name, got 'http://x'"
-            " (a port goes into `port`)",
+            (
+                "services.a.host: expected an IP address or a host name, got 'http://x'"
+                " (a port goes into `port`)"
+            ),
         ),
         (
             "services:\n  a: {}\n",
@@ -134,8 +142,10 @@ A = "services:\n  a:\n    command: [x]\n"
             "services:\n  a: {command: python -m 'my app'}\n",
             2,
             16,
-            "services.a.command: expected a list of words (no shell is used), got one text"
-            ' (write [python, -m, "my app"])',
+            (
+                "services.a.command: expected a list of words (no shell is used), got one text"
+                ' (write [python, -m, "my app"])'
+            ),
         ),
         (
             "services:\n  a: {command: []}\n",
@@ -174,15 +184,19 @@ def test_a_wrong_key_or_value_is_named_at_its_place(tmp_path, text, line, column
             "services:\n\ta: 1\n",
             2,
             1,
-            ": not valid YAML: found character that cannot start any token"
-            " (indent with spaces, not tabs)",
+            (
+                ": not valid YAML: found character that cannot start any token"
+                " (indent with spaces, not tabs)"
+            ),
         ),
         (
             "services: {a: {command: [{port}/x]}}\n",
             1,
             32,
-            ": not valid YAML: did not find expected ',' or ']'"
-            ' (text that begins with { must stand in quotes: "{port}")',
+            (
+                ": not valid YAML: did not find expected ',' or ']'"
+                ' (text that begins with { must stand in quotes: "{port}")'
+            ),
         ),
         (
             "web:\n  port: 1\n  host: h\n  port: 2\n",
@@ -194,8 +208,10 @@ def test_a_wrong_key_or_value_is_named_at_its_place(tmp_path, text, line, column
             "web: {host: ${H:-x}}\n",
             1,
             14,
-            ": not valid YAML: did not find expected ',' or '}'"
-            ' (between { } or [ ], text with ${...} must stand in quotes: "${NAME}")',
+            (
+                ": not valid YAML: did not find expected ',' or '}'"
+                ' (between { } or [ ], text with ${...} must stand in quotes: "${NAME}")'
+            ),
         ),
         (
             "web: {}\n---\nweb: {}\n",
@@ -309,19 +325,25 @@ def test_values_of_env_and_token_are_not_quoted_in_problems(tmp_path):
             "services.a.depends_on.rediss: there is no service `rediss` (did you mean `redis`?)",
         ),
         (
-            "  a: {command: [x], depends_on: {My_B: {required: false}}}\n"
-            "  my-b: {command: [x], depends_on: [c]}\n  c: {command: [x], depends_on: [a]}\n",
+            (
+                "  a: {command: [x], depends_on: {My_B: {required: false}}}\n"
+                "  my-b: {command: [x], depends_on: [c]}\n  c: {command: [x], depends_on: [a]}\n"
+            ),
             2,
             40,
-            "services.a.depends_on.My_B: these services wait for each other: a -> my-b -> c -> a"
-            " (take one of the arrows out)",
+            (
+                "services.a.depends_on.My_B: these services wait for each other: a -> my-b -> c -> a"
+                " (take one of the arrows out)"
+            ),
         ),
         (
             "  a: {command: [x], depends_on: [a]}\n",
             2,
             34,
-            "services.a.depends_on.a: these services wait for each other: a -> a"
-            " (take one of the arrows out)",
+            (
+                "services.a.depends_on.a: these services wait for each other: a -> a"
+                " (take one of the arrows out)"
+            ),
         ),
         (
             "  a: {command: [x], group: b}\n  b: {command: [x]}\n",
@@ -336,8 +358,10 @@ def test_values_of_env_and_token_are_not_quoted_in_problems(tmp_path):
             "services.b.port: port 5000 on 127.0.0.1 is already that of `a`",
         ),
         (
-            "  a: {command: [x], port: 5000, host: 127.0.0.2}\n"
-            "  b: {command: [x], port: 5000, host: 0.0.0.0}\n",
+            (
+                "  a: {command: [x], port: 5000, host: 127.0.0.2}\n"
+                "  b: {command: [x], port: 5000, host: 0.0.0.0}\n"
+            ),
             3,
             27,
             "services.b.port: port 5000 on 0.0.0.0 is already that of `a`",
@@ -346,8 +370,10 @@ def test_values_of_env_and_token_are_not_quoted_in_problems(tmp_path):
             "  a: {command: [x], port: 7031}\n",
             2,
             27,
-            "services.a.port: port 7031 on 127.0.0.1 is already that of"
-            " Lictor's own web server (web.port)",
+            (
+                "services.a.port: port 7031 on 127.0.0.1 is already that of"
+                " Lictor's own web server (web.port)"
+            ),
         ),
         (
             "  a: {command: [x], meta: {'a b': c}}\n",

@@ -125,6 +125,20 @@ async def test_a_program_is_looked_for_in_the_childs_own_path(driver, spec, tmp_
         assert await (await driver.start(one)).wait() == Exit(code=5)
 
 
+async def test_a_folder_of_the_path_that_may_not_be_entered_hides_nothing(spec, tmp_path):
+    """Runs as another user where it can: root enters every folder."""
+    (tmp_path / "shut").mkdir(mode=0o000)
+    env = {"PATH": f"{tmp_path / 'shut'}:/usr/bin:/bin"}
+    as_user = {"user": "nobody"} if ROOT else {}
+    driver = ProcessDriver(tmp_path / "logs", "path-agent")
+    one = spec(("no-such-program",), env=env, cwd="/", **as_user)
+    assert (await failure(driver, one)).reason_code == "start.program_missing"
+    assert await (await driver.start(spec(("true",), env=env, cwd="/", **as_user))).wait() == Exit(
+        code=0
+    )
+    driver.close()
+
+
 async def test_a_file_without_the_right_to_execute_is_told(driver, spec, tmp_path):
     tool = tmp_path / "tool"
     tool.write_text("#!/bin/sh\n")

@@ -1,0 +1,120 @@
+"""A reconciler and its runners in a world of fakes: what an agent is without Consul, web and CLI."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+
+from lictor.core.model.desired import DesiredState
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.state import Phase, ServiceState
+from lictor.core.runtime.codec import state_from, state_row
+from lictor.core.runtime.reconciler import Reconciler
+from lictor.core.runtime.runner import Runner, Surroundings
+from lictor.core.testing import FakeDriver, FakeProber, MemoryStore
+from tests.core.build import desired, key
+from tests.core.virtual import LoopClock
+
+
+class CarefulDriver(FakeDriver):
+    """Refuses to run two copies of one service, whatever asks it to."""
+
+    async def start(self, spec):
+        assert not self.live(spec.key), f"{spec.key} was started beside a living one"
+        return await super().start(spec)
+
+
+class World:
+    """One agent. `World(after=old)` is the next agent of the same host, after the old one died."""
+
+    def __init__(self, *wants, after: World | None = None, log_dir=None) -> None:
+        self.clock = after.clock if after else LoopClock()
+        self.driver = after.driver if after else CarefulDriver(log_dir=log_dir)
+        self.prober = after.prober if after else FakeProber()
+        self.store = MemoryStore(after.store if after else None)
+        self.taken: dict[int, tuple[int, str]] = {}
+        self.consul_watches = False
+        self.history: list[tuple[ServiceKey, ServiceState, ServiceState]] = []
+        self.reconciler = Reconciler(self.clock, self._forgotten)
+        self._around = Surroundings(
+            clock=self.clock,
+            prober=self.prober,
+            changed=self._changed,
+            wake=self.reconciler.wake,
+            consul_watches=lambda _: self.consul_watches,
+            port_holder=lambda _, port: self.taken.get(port),
+            jitter=lambda: 0.0,
+        )
+        self.want(*(wants or (after.reconciler.desired.values() if after else ())))
+        for name, row in self.store.load("services").items():
+            state = state_from(json.loads(json.dumps(row)))
+            assert state is not None, row
+            runner = self._runner(key(name))
+            if runner is not None:
+                runner.restore(state)
+        self.reconciler.resume()
+
+    def want(self, *wants) -> None:
+        """From now on exactly these are defined, as said."""
+        wanted = desired(*wants)
+        for each in wanted.values():
+            if each.spec.key not in self.reconciler.runners:
+                self.reconciler.runners[each.spec.key] = Runner(
+                    each.spec, self.driver, self._around
+                )
+        self.reconciler.want(wanted)
+
+    def die(self) -> None:
+        """The agent is gone at once; its services go on."""
+        for runner in self.reconciler.runners.values():
+            runner.let_go()
+
+    def _runner(self, which: ServiceKey) -> Runner | None:
+        return self.reconciler.runners.get(which)
+
+    def __getitem__(self, name: str) -> Runner:
+        return self.reconciler.runners[key(name)]
+
+    def state(self, name: str = "piper") -> ServiceState:
+        return self[name].state
+
+    def phase(self, name: str = "piper") -> str:
+        return self.state(name).phase.value
+
+    def running(self, name: str = "piper"):
+        """The one living run of a service."""
+        (run,) = self.driver.live(key(name))
+        return run
+
+    def codes(self, name: str = "piper") -> list[str]:
+        """The reasons a service went through, without repetition."""
+        found = [after.reason.code for k, _, after in self.history if k == key(name)]
+        return [code for i, code in enumerate(found) if i == 0 or found[i - 1] != code]
+
+    def phases(self, name: str = "piper") -> list[str]:
+        """The phases a service went through, without repetition."""
+        found = [after.phase.value for k, _, after in self.history if k == key(name)]
+        return [phase for i, phase in enumerate(found) if i == 0 or found[i - 1] != phase]
+
+    async def until(
+        self, phase: str, name: str = "piper", *, within: float = 600.0
+    ) -> ServiceState:
+        """Let time pass until a service is in that phase."""
+        end = self.clock.now() + within
+        while self.phase(name) != phase:
+            assert self.clock.now() < end, f"{name} is {self.phase(name)}: {self.state(name)}"
+            await asyncio.sleep(0.01)
+        return self.state(name)
+
+    def _changed(self, runner: Runner, before: ServiceState) -> None:
+        state = runner.state
+        self.history.append((runner.key, before, state))
+        self.store.save("services", str(runner.key), state_row(state))
+        if state.phase is not before.phase or state.reason != before.reason:
+            self.reconciler.wake(runner.key)
+
+    def _forgotten(self, which: ServiceKey) -> None:
+        self.store.save("services", str(which), None)
+
+
+__all__ = ["CarefulDriver", "DesiredState", "Phase", "World"]
