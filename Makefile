@@ -8,8 +8,8 @@ MAKEFLAGS += --no-print-directory
 BIN := .venv/bin
 # The Consul program that you name, the one on PATH, or the one we fetch; false if there is none.
 with_consul = CONSUL_BIN="$$(scripts/get-consul .cache/bin)" && export CONSUL_BIN
-# Where the agent will keep its data, which is where its voices are looked for.
-PIPER_DIR = $${LICTOR_DATA_DIR:-$$([ "$$(id -u)" = 0 ] && echo /var/lib/lictor \
+# Where the agent will keep its data: its Consul program and its voices are looked for there.
+DATA_DIR = $${LICTOR_DATA_DIR:-$$([ "$$(id -u)" = 0 ] && echo /var/lib/lictor \
 	|| echo "$${XDG_STATE_HOME:-$$HOME/.local/state}/lictor")}
 
 help: ## show this list
@@ -17,11 +17,11 @@ help: ## show this list
 
 run: ## start the agent with config.yml: Piper, Consul and what else it names
 	@scripts/bootstrap
-	@PYTHON="$(CURDIR)/$(BIN)/python" scripts/get-piper "$(PIPER_DIR)" >/dev/null \
+	@PYTHON="$(CURDIR)/$(BIN)/python" scripts/get-piper "$(DATA_DIR)" >/dev/null \
 		|| echo "make: Piper could not be installed; Lictor starts, and its status says what is missing." >&2
-	@$(with_consul) \
-		|| { unset CONSUL_BIN; echo "make: no Consul program could be had; Lictor starts all the same." >&2; }; \
-		exec $(BIN)/lictor up -c config.yml
+	@scripts/get-consul "$(DATA_DIR)/bin" >/dev/null \
+		|| echo "make: no Consul program could be had; Lictor starts all the same." >&2
+	@exec $(BIN)/lictor up -c config.yml
 
 # Without Consul many tests have nothing to talk to: skipped on a desk, failed in CI.
 test: check ## run the linters, then every test

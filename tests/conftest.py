@@ -7,7 +7,13 @@ from collections.abc import Iterator
 
 import pytest
 
+from lictor.core.drivers.spawn import default_signals
 from tests.support.consul import ConsulServer, find_consul
+
+
+def pytest_configure() -> None:
+    """Begin as the agent does: with no signal ignored because of how the tests were started."""
+    default_signals()
 
 
 def _binary() -> str:

@@ -84,7 +84,12 @@ def _worst(checks: Sequence[Mapping[str, Any]]) -> tuple[Health, str]:
     judged = sorted(
         (
             # Among equals, one that says something: Consul reports a passing output minutes later.
-            (_WORST_FIRST.index(_judge(check)), not check.get("Output"), str(check["CheckID"]), check)
+            (
+                _WORST_FIRST.index(_judge(check)),
+                not check.get("Output"),
+                str(check["CheckID"]),
+                check,
+            )
             for check in checks
         ),
         key=lambda each: each[:3],

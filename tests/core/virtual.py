@@ -21,8 +21,11 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         return self._virtual
 
     def _run_once(self) -> None:
-        if not self._ready and self._scheduled:
-            self._virtual = max(self._virtual, self._scheduled[0].when())
+        if not self._ready and not self._stopping:
+            moments = [timer.when() for timer in self._scheduled if not timer.cancelled()]
+            if not moments:
+                raise AssertionError("everything waits, and nothing will ever happen")
+            self._virtual = max(self._virtual, min(moments))
         super()._run_once()
 
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 
 from lictor.core.model.desired import DesiredState
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import Phase, ServiceState
+from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.codec import state_from, state_row
 from lictor.core.runtime.reconciler import Reconciler
 from lictor.core.runtime.runner import Runner, Surroundings
@@ -34,6 +36,7 @@ class World:
         self.store = MemoryStore(after.store if after else None)
         self.taken: dict[int, tuple[int, str]] = {}
         self.consul_watches = False
+        self._bell = Bell()
         self.history: list[tuple[ServiceKey, ServiceState, ServiceState]] = []
         self.reconciler = Reconciler(self.clock, self._forgotten)
         self._around = Surroundings(
@@ -99,16 +102,24 @@ class World:
     async def until(
         self, phase: str, name: str = "piper", *, within: float = 600.0
     ) -> ServiceState:
-        """Let time pass until a service is in that phase."""
-        end = self.clock.now() + within
-        while self.phase(name) != phase:
-            assert self.clock.now() < end, f"{name} is {self.phase(name)}: {self.state(name)}"
-            await asyncio.sleep(0.01)
-        return self.state(name)
+        """Let time pass until a service is in that phase, however briefly, and give that state."""
+        seen = len(self.history)
+        if self.phase(name) == phase:
+            return self.state(name)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(within):
+                while True:
+                    await self._bell.wait()
+                    for which, _, state in self.history[seen:]:
+                        if which == key(name) and state.phase.value == phase:
+                            return state
+                    seen = len(self.history)
+        raise AssertionError(f"{name} is {self.phase(name)}: {self.state(name)}")
 
     def _changed(self, runner: Runner, before: ServiceState) -> None:
         state = runner.state
         self.history.append((runner.key, before, state))
+        self._bell.ring()
         self.store.save("services", str(runner.key), state_row(state))
         if state.phase is not before.phase or state.reason != before.reason:
             self.reconciler.wake(runner.key)

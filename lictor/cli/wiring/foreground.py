@@ -22,10 +22,11 @@ from lictor.cli.wiring.consul import link_for
 from lictor.core.config.settings import Config, WebSettings
 from lictor.core.drivers.observed import ObservedDriver
 from lictor.core.drivers.process import ProcessDriver
+from lictor.core.drivers.spawn import default_signals
 from lictor.core.drivers.tree import become_subreaper
 from lictor.core.errors import AgentExists, ConsulUnreachable
 from lictor.core.model.names import ServiceKey
-from lictor.core.probes.host import ProcUsage, port_holder
+from lictor.core.probes.host import ProcUsage, port_holder, port_taken
 from lictor.core.probes.prober import LictorProber
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent, Equipment
@@ -47,6 +48,7 @@ def run(explicit: str | None) -> int:
     try:
         remember_ports(config)
         listener = _listen(config.web) if config.web.enabled else None
+        default_signals()
         become_subreaper()
         with asyncio.Runner(loop_factory=_fast_loop()) as runner:
             return runner.run(
@@ -79,7 +81,7 @@ async def _run(
         usage=ProcUsage(),
         link=link,
         load=lambda: _reread(path),
-        port_holder=port_holder,
+        port_holder=_who_holds,
         web=_web(listener) if listener is not None else None,
     )
     agent = Agent(config, tools)
@@ -201,6 +203,14 @@ def _listen(web: WebSettings) -> socket.socket:
         ) from error
     listener.setblocking(False)
     return listener
+
+
+def _who_holds(host: str, port: int) -> tuple[int, str] | None:
+    """Pid and program behind a port; without root, another user's program has no name for us."""
+    holder = port_holder(host, port)
+    if holder is None and port_taken(host, port):
+        return 0, "another user's program"
+    return holder
 
 
 async def _banner(agent: Agent) -> None:

@@ -166,6 +166,10 @@ class TreeEnder:
             os.close(fd)
 
     async def _pause(self, until: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout_at(until):
-                await self._pulse.wait()
+        # Not asyncio.timeout: in the clean-up of a cancelled task Python 3.11.2 (Debian 12) takes
+        # the end of its time for another cancellation.
+        alarm = asyncio.get_running_loop().call_at(until, self._pulse.set)
+        try:
+            await self._pulse.wait()
+        finally:
+            alarm.cancel()

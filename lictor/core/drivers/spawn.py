@@ -15,6 +15,7 @@ import fcntl
 import grp
 import os
 import pwd
+import signal
 import stat
 import subprocess
 from collections.abc import Mapping, Sequence
@@ -49,6 +50,19 @@ class Launched:
     pid: int
     pidfd: int
     start_time: int
+
+
+def default_signals() -> None:
+    """Give this process, and so every service, the default signal behaviour and an empty mask.
+
+    Whoever started the agent may have left signals ignored or blocked (a script's `&` ignores INT
+    and QUIT, nohup ignores HUP), and both are inherited through exec: a service that cannot be
+    interrupted would be the agent's fault. PIPE stays as Python has it; Popen resets it.
+    """
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    for number in signal.valid_signals() - {signal.SIGKILL, signal.SIGSTOP, signal.SIGPIPE}:
+        if signal.getsignal(number) is signal.SIG_IGN and number != signal.SIGXFSZ:
+            signal.signal(number, signal.SIG_DFL)
 
 
 def failed(message: str, code: str, **params: object) -> StartFailed:

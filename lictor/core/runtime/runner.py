@@ -13,6 +13,7 @@ import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TypeAlias
 
 from lictor.core.errors import StartFailed
 from lictor.core.model.names import ServiceKey
@@ -27,7 +28,11 @@ from lictor.core.runtime.logs import last_lines
 log = logging.getLogger(__name__)
 
 _FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0  # seconds between readiness probes
+_LEFTOVERS = 1.0  # seconds that children of a crashed service get between TERM and KILL
 _SETTLED = 0.5  # seconds a service without a probe must run before it counts as ready
+
+
+_Ending: TypeAlias = Callable[[Reason], Coroutine[None, None, None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,10 +93,10 @@ class Runner:
             case Verb.START:
                 self._start(action.reason, restart_wall)
             case Verb.STOP:
-                self._begin(self._stop(action.reason), action.reason)
+                self._begin(self._stop, action.reason)
             case Verb.RESTART:
                 self._set(replace(self.state, operator_restart_wall=restart_wall))
-                self._begin(self._restart(action.reason), action.reason)
+                self._begin(self._restart, action.reason)
             case Verb.QUEUE:
                 self._wait_as(Phase.QUEUED, action.reason)
             case Verb.BLOCK:
@@ -147,7 +152,7 @@ class Runner:
         self._set(replace(self.state, adopted=True, identity=found.identity))
         self._watch = asyncio.create_task(self._watch_exit(found))
         if self.state.phase is Phase.STOPPING:
-            self._begin(self._stop(self.state.reason), self.state.reason)
+            self._begin(self._stop, self.state.reason)
         elif self.state.phase is Phase.STARTING:
             self._operation = asyncio.create_task(self._await_ready(clock.now()))
         else:
@@ -281,7 +286,8 @@ class Runner:
         self._running = None
         self._cancel(self._operation)
         self._cancel(self._monitor)
-        self._cleanup = asyncio.create_task(running.stop(self.spec.stop))
+        leftovers = replace(self.spec.stop, timeout=min(_LEFTOVERS, self.spec.stop.timeout))
+        self._cleanup = asyncio.create_task(running.stop(leftovers))
         reason = lifecycle.exit_reason(exit_, loading=loading)
         self._run_ended(reason, exit_, detail=self._last_line())
 
@@ -306,22 +312,22 @@ class Runner:
 
     # --- ending -------------------------------------------------------------------------
 
-    def _begin(self, operation: Coroutine[None, None, None], reason: Reason) -> None:
+    def _begin(self, operation: _Ending, reason: Reason) -> None:
         """Replace whatever is being done by a stop or restart."""
         self._cancel_timer()
         self._cancel(self._monitor)
         interrupted = self._operation
         self._set(lifecycle.stopping(self.state, reason, now=self._around.clock.now()))
-        self._operation = asyncio.create_task(self._after(interrupted, operation))
+        self._operation = asyncio.create_task(self._after(interrupted, operation, reason))
 
     async def _after(
-        self, interrupted: asyncio.Task[None] | None, operation: Coroutine[None, None, None]
+        self, interrupted: asyncio.Task[None] | None, operation: _Ending, reason: Reason
     ) -> None:
         if interrupted is not None and not interrupted.done():
             interrupted.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.wait([interrupted])
-        await operation
+        await operation(reason)
 
     async def _stop(self, reason: Reason) -> None:
         exit_ = await self._end_processes()

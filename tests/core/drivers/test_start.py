@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 import os
 import pwd
+import signal
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -320,3 +323,20 @@ def test_nothing_is_logged_into_the_current_folder(tmp_path, agent_id):
     ProcessDriver(tmp_path / "logs", agent_id)
     assert not Path("logs").exists()
     assert not (tmp_path / "logs").exists()
+
+
+def test_signals_that_a_shell_left_ignored_are_not_passed_on_to_services():
+    program = (
+        "import signal, subprocess, sys\n"
+        "signal.signal(signal.SIGQUIT, signal.SIG_IGN)\n"
+        "signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGUSR1])\n"
+        "from lictor.core.drivers.spawn import default_signals\n"
+        "default_signals()\n"
+        "subprocess.run(['grep', '-E', '^Sig(Blk|Ign)', '/proc/self/status'], check=True)\n"
+    )
+    said = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, check=True
+    ).stdout
+    masks = {line.split(":")[0]: int(line.split(":")[1], 16) for line in said.splitlines()}
+    assert masks["SigBlk"] == 0
+    assert not masks["SigIgn"] & (1 << (signal.SIGQUIT - 1))

@@ -226,6 +226,7 @@ async def test_a_command_passes_with_status_0_and_its_first_line_says_why(
     prober, monkeypatch, argv, passed, output
 ):
     monkeypatch.setenv("CONSUL_HTTP_TOKEN", "secret")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
     before = open_fds()
     result = await prober.probe(command(*argv))
     assert (result.passed, result.output) == (passed, output)
