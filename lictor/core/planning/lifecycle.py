@@ -20,8 +20,14 @@ from lictor.core.model.state import Exit, Health, Identity, Phase, ServiceState
 from lictor.core.planning import restart
 
 
-def starting(state: ServiceState, reason: Reason, *, now: float, wall: float) -> ServiceState:
-    """A start begins: before-jobs, then the program. Counted as a restart if a run ended before."""
+def starting(
+    state: ServiceState, reason: Reason, *, fingerprint: str, now: float, wall: float
+) -> ServiceState:
+    """A start begins: before-jobs, then the program. Counted as a restart if a run ended before.
+
+    `fingerprint` is that of the definition which is started. It counts from here on: kept from the
+    run before, it would look like a new definition for as long as the jobs take.
+    """
     # A queue between the back-off and the start changes nothing: orders wipe `failures`.
     again = state.phase is Phase.BACKOFF or (state.phase is Phase.QUEUED and state.failures > 0)
     return replace(
@@ -33,6 +39,7 @@ def starting(state: ServiceState, reason: Reason, *, now: float, wall: float) ->
         started_wall=wall,
         ready_since=None,
         next_start=None,
+        fingerprint=fingerprint,
         identity=None,
         health=None,
         health_output="",
@@ -43,11 +50,9 @@ def starting(state: ServiceState, reason: Reason, *, now: float, wall: float) ->
     )
 
 
-def spawned(state: ServiceState, identity: Identity, fingerprint: str) -> ServiceState:
+def spawned(state: ServiceState, identity: Identity) -> ServiceState:
     """The program was executed; readiness is still to be shown."""
-    return replace(
-        state, identity=identity, fingerprint=fingerprint, reason=because("starting.loading")
-    )
+    return replace(state, identity=identity, reason=because("starting.loading"))
 
 
 def ready(state: ServiceState, *, now: float, output: str = "") -> ServiceState:
