@@ -98,7 +98,7 @@ async def _run(
         agent.background.keep("orphans", lambda: _reap(process))
         agent.background.keep("banner", lambda: _banner(agent), once=True)
 
-    _take_signals(agent, config)
+    _take_signals(agent)
     try:
         await agent.run(opened)
     finally:
@@ -129,7 +129,7 @@ def _reload(agent: Agent) -> dict[str, Any]:
     }
 
 
-def _take_signals(agent: Agent, config: Config) -> None:
+def _take_signals(agent: Agent) -> None:
     loop = asyncio.get_running_loop()
     interrupted = 0.0
 
@@ -142,6 +142,9 @@ def _take_signals(agent: Agent, config: Config) -> None:
         interrupted = interrupted or now
         agent.stop(keep=False)
 
+    def terminate() -> None:
+        agent.stop(keep=agent.config.agent.on_term == "keep")  # as the last reload says
+
     def hang_up() -> None:
         try:
             _reload(agent)
@@ -149,8 +152,7 @@ def _take_signals(agent: Agent, config: Config) -> None:
             _talk(f"The configuration was not reloaded: {error}")
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
-    keep = config.agent.on_term == "keep"
-    loop.add_signal_handler(signal.SIGTERM, lambda: agent.stop(keep=keep))
+    loop.add_signal_handler(signal.SIGTERM, terminate)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
 
 

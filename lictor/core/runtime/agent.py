@@ -34,8 +34,9 @@ from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.keeper import DesiredKeeper
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
-from lictor.core.runtime.runner import Runner, Surroundings
+from lictor.core.runtime.runner import Runner
 from lictor.core.runtime.store import SqliteStore
+from lictor.core.runtime.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 

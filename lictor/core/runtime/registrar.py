@@ -163,12 +163,18 @@ class Registrar:
     async def watch_health(self) -> None:
         """Tell the runners what Consul's checks say, for ever."""
         async for view in self._registry.watch_health():
+            if (self._watched is None) is isinstance(view, Known):
+                self._look_again()  # Consul went or came back: do not wait for the next full read
             match view:
                 case Known(value):
                     self._watched = value
                     self._tell(value)
                 case Unknown():
                     self._watched = None
+
+    def _look_again(self) -> None:
+        self._seen = None
+        self._wake.set()
 
     def _tell(self, checks: Mapping[str, tuple[str, str]]) -> None:
         prefix = f"lictor:{self._owner.node}:"

@@ -145,8 +145,8 @@ def _parsed(
         return because("kv.unknown_service", service=str(key))
     try:
         document = json.loads(text)
-    except ValueError as error:
-        return because("kv.bad_json", error=str(error))
+    except json.JSONDecodeError as error:
+        return because("kv.bad_json", error=error.msg, line=error.lineno, column=error.colno)
     if not isinstance(document, dict):
         return because("kv.not_object")
     strange = [name for name in document.get("params", {}) if name not in params]
