@@ -23,8 +23,9 @@ run: ## start the agent with config.yml: Piper, Consul and what else it names
 		|| echo "make: no Consul program could be had; Lictor starts all the same." >&2
 	@exec $(BIN)/lictor up -c config.yml
 
-# Without Consul many tests have nothing to talk to: skipped on a desk, failed in CI.
+# Without Consul or Piper some tests have nothing to talk to: skipped on a desk, failed in CI.
 test: check ## run the linters, then every test
+	@PYTHON="$(CURDIR)/$(BIN)/python" scripts/get-piper .cache/piper >/dev/null || true
 	@$(with_consul) || unset CONSUL_BIN; exec $(BIN)/python -m pytest
 
 check: dev ## run the linters only: style, format, types, layers

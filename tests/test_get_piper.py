@@ -9,6 +9,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.piper import piper_folder
+
 SCRIPT = Path(__file__).resolve().parents[1] / "scripts" / "get-piper"
 VOICE = "en_US-joe-medium.onnx"
 
@@ -115,9 +117,7 @@ def test_a_python_that_makes_no_environments_is_named(run):
 
 
 def test_a_real_installation_is_found_quickly():
-    folder = os.environ.get("LICTOR_TEST_PIPER")
-    if not folder:
-        pytest.skip("LICTOR_TEST_PIPER names no data folder with Piper in it")
+    folder = piper_folder()
     began = time.monotonic()
     found = subprocess.run([SCRIPT, folder], capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
