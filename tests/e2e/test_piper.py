@@ -25,12 +25,12 @@ def test_a_real_voice_service_is_started_found_and_speaks(make_agent, consul):
     agent.wait_ready("piper", within=60)
     Catalog(consul).wait_passing("piper", agent.entry_id("piper"))
 
-    found = agent.cli("discover", "piper", "-o", "json").json()
+    found = agent.cli("discover", "piper", "-o", "json").json
     (one,) = [row for row in found if row["id"] == agent.entry_id("piper")]
     assert one["health"] == "passing"
     assert set(one["tags"]) == {"tts", "cpu"}
 
-    resolved = agent.cli("resolve", "piper", "-o", "json").json()
+    resolved = agent.cli("resolve", "piper", "-o", "json").json
     assert {"address": one["address"], "port": port} in [
         {"address": answer["address"], "port": answer["port"]} for answer in resolved["answers"]
     ]
