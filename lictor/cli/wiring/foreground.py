@@ -68,7 +68,11 @@ async def _run(
     agent_id, node = datadir.agent_id(), datadir.node(config.agent.node)
     link = link_for(config.consul, data_dir=datadir.path, node=node)
     if config.consul.embedded == "always" and link.problem is not None:
-        raise ConsulUnreachable(views.say(link.problem))
+        raise ConsulUnreachable(
+            "The config asks for a Consul of Lictor's own (consul.embedded: always), and none can be"
+            f" run: {views.say(link.problem)}",
+            hint="scripts/get-consul brings the program; CONSUL_BIN names one.",
+        )
     store = SqliteStore(datadir.path / "state.db")
     prober = LictorProber()
     process = ProcessDriver(datadir.logs, agent_id, node=node)
@@ -94,7 +98,7 @@ async def _run(
         for note in config.notes:
             _talk(str(note))
         if link.problem is not None:
-            _talk(views.say(link.problem))
+            _talk(f"{views.say(link.problem)} Services are supervised without it.")
         agent.background.keep("orphans", lambda: _reap(process))
         agent.background.keep("banner", lambda: _banner(agent), once=True)
 

@@ -139,6 +139,13 @@ class ConsulSide:
             return None
         return self._registrar.holds(registration_id(self._agent.node, key))
 
+    def said(self, service_id: str) -> str:
+        """What we told the local Consul agent about an entry of ours; "" for anybody else's.
+
+        The catalog hears of an output alone only minutes later (check_update_interval).
+        """
+        return self._registrar.said(service_id) if self._registrar is not None else ""
+
     @property
     def conflicts(self) -> Sequence[str]:
         """Ids of ours that somebody else's entry occupies."""

@@ -12,6 +12,7 @@ from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
+from lictor.core.config.params import bad_value
 from lictor.core.errors import ConsulUnreachable, Refused, UsageError
 from lictor.core.model.desired import DesiredChange, DesiredState
 from lictor.core.model.names import ServiceKey
@@ -124,6 +125,12 @@ class Orders:
                 f"{key} has no parameter {unknown[0]!r}.", hint=f"Its parameters are: {known}."
             )
         typed = {name: _typed(name, value, specs[name]) for name, value in params.items()}
+        for name, value in typed.items():
+            # Refused before it is written: KV keeps its good document, and an order that waits for
+            # Consul never brings a value past `choices` and `pattern`.
+            problem = bad_value(specs[name], value)
+            if problem:
+                raise UsageError(f"{key} {name}: {problem}.", hint="Nothing was changed.")
         change = DesiredChange(
             params=typed, until=args.get("until"), by=who, reason=str(args.get("reason") or "")
         )
@@ -131,8 +138,8 @@ class Orders:
 
     async def _unset(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
         key, names = self._one(args), tuple(args.get("params") or ())
-        change = DesiredChange(unset_params=names, by=who) if names else DesiredChange(remove=True)
-        return await self._edit(key, change)
+        every = tuple(self._agent.params_of(key) or ())  # all of them, and nothing but them
+        return await self._edit(key, DesiredChange(unset_params=names or every, by=who))
 
     async def _edit(self, key: ServiceKey, change: DesiredChange) -> dict[str, Any]:
         result = await self._write_document(key, change)

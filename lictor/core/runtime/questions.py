@@ -172,7 +172,8 @@ class Questions:
                 "tags": list(one.tags),
                 "meta": dict(one.meta),
                 "health": one.health,
-                "output": one.output,
+                "output": (one.health == "critical" and self._agent.consul.said(one.id))
+                or one.output,
             }
             for one in found
         ]

@@ -160,6 +160,11 @@ class Registrar:
         """Whether the local Consul agent has this entry; None when that is not known."""
         return None if self._seen is None else service_id in self._seen.services
 
+    def said(self, service_id: str) -> str:
+        """The sentence that our own check of this entry carries, if it is there."""
+        check = self._seen.checks.get(f"{service_id}:lictor") if self._seen is not None else None
+        return check.output if check is not None and check.status == "critical" else ""
+
     async def watch_health(self) -> None:
         """Tell the runners what Consul's checks say, for ever."""
         async for view in self._registry.watch_health():

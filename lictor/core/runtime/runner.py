@@ -8,7 +8,6 @@ health, and tells the reconciler after each change. It decides nothing: every ne
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
 from dataclasses import replace
@@ -85,6 +84,10 @@ class Runner:
             case Verb.BLOCK:
                 self._wait_as(Phase.BLOCKED, action.reason)
             case Verb.REST | Verb.FORGET:
+                if self._cleanup is not None and not self._cleanup.done():
+                    # What the crash left behind is not gone yet, so it is not stopped yet either.
+                    self._begin(self._stop, action.reason)
+                    return
                 now = self._around.clock.now()
                 self._cancel_timer()
                 self._set(lifecycle.at_rest(self.state, action.reason, now=now))
@@ -309,6 +312,7 @@ class Runner:
         self._cancel_timer()
         self._cancel(self._monitor)
         interrupted = self._operation
+        self._cancel(interrupted)
         self._set(lifecycle.stopping(self.state, reason, now=self._around.clock.now()))
         self._operation = asyncio.create_task(self._after(interrupted, operation, reason))
 
@@ -316,9 +320,7 @@ class Runner:
         self, interrupted: asyncio.Task[None] | None, operation: _Ending, reason: Reason
     ) -> None:
         if interrupted is not None and not interrupted.done():
-            interrupted.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([interrupted])
+            await asyncio.wait([interrupted])
         await operation(reason)
 
     async def _stop(self, reason: Reason) -> None:
