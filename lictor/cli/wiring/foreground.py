@@ -181,7 +181,8 @@ def _web(listener: socket.socket) -> Callable[[Agent], Awaitable[None]]:
             return runner.state.phase.value if runner is not None else None
 
         host, port = listener.getsockname()[:2]
-        shown = "127.0.0.1" if host == "0.0.0.0" else host  # noqa: S104 - read, not bound
+        anywhere = host in {"0.0.0.0", "::"}  # noqa: S104 - read, not bound
+        shown = agent.config.agent.advertise or "127.0.0.1" if anywhere else host
         agent.web_url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
         agent.consul.wake()
         agent.bell.ring()

@@ -86,7 +86,7 @@ def recovered(state: ServiceState, *, now: float) -> ServiceState:
 
 def stopping(state: ServiceState, reason: Reason, *, now: float) -> ServiceState:
     """The stop begins."""
-    return replace(state, phase=Phase.STOPPING, reason=reason, since=now)
+    return replace(state, phase=Phase.STOPPING, reason=reason, since=now, next_start=None)
 
 
 def stopped(state: ServiceState, reason: Reason, exit_: Exit | None, *, now: float) -> ServiceState:

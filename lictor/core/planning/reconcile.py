@@ -93,7 +93,7 @@ def _while_running(key: ServiceKey, want: DesiredService, state: ServiceState) -
         return Action(Verb.STOP, key, want.blocked)
     if state.fingerprint and state.fingerprint != want.spec.fingerprint():
         return Action(Verb.RESTART, key, because("config.changed"))
-    if _ordered_again(want, state):
+    if ordered_again(want, state):
         return Action(Verb.RESTART, key, _restart_reason(want))
     if state.phase is Phase.UNHEALTHY and want.spec.health.on_unhealthy == "restart":
         return Action(Verb.RESTART, key, because("unhealthy", output=state.health_output))
@@ -110,7 +110,7 @@ def _towards_running(
 ) -> Action | None:
     if want.blocked is not None:
         return _unless_said(Verb.BLOCK, Phase.BLOCKED, key, state, want.blocked)
-    ordered = _ordered_again(want, state)
+    ordered = ordered_again(want, state)
     changed = bool(state.fingerprint) and state.fingerprint != want.spec.fingerprint()
     if state.phase is Phase.BACKOFF:
         if not (ordered or changed) and (state.next_start is None or now < state.next_start):
@@ -160,7 +160,7 @@ def _waits_for(
     return None
 
 
-def _ordered_again(want: DesiredService, state: ServiceState) -> bool:
+def ordered_again(want: DesiredService, state: ServiceState) -> bool:
     """A restart order acts once: newer than the last start, and not the one already acted on.
 
     The second condition keeps an order dated in the future (another host's clock) from looping.

@@ -180,11 +180,14 @@ class Agent:
         return {**self._infrastructure, **self.config.services}
 
     def _make_runners(self, specs: Mapping[ServiceKey, ServiceSpec]) -> None:
-        """A runner for every defined service; one whose driver changed must end its old run first."""
+        """A runner for every defined service. A driver that we do not have yet starts nothing."""
         for key, spec in specs.items():
-            if key not in self.reconciler.runners:
-                driver = self.tools.drivers.get(spec.driver) or self.tools.drivers["observed"]
+            driver = self.tools.drivers.get(spec.driver) or self.tools.drivers["observed"]
+            runner = self.reconciler.runners.get(key)
+            if runner is None:
                 self.reconciler.runners[key] = Runner(spec, driver, self._around)
+            elif runner.driver is not driver:
+                runner.use(driver)
 
     def _restore(self) -> None:
         rows = self.tools.store.load("services")

@@ -279,14 +279,12 @@ def merge_changes(
 
 
 def _merged(first: DesiredChange, then: DesiredChange) -> DesiredChange:
-    unset = tuple(
-        name for name in (*first.unset_params, *then.unset_params) if name not in then.params
-    )
+    unset = tuple(name for name in first.unset_params if name not in then.params)
     told = then if then.by or then.reason else first
     return DesiredChange(
         state=then.state or (None if then.clear_state else first.state),
         params={**first.params, **then.params},
-        unset_params=unset,
+        unset_params=(*unset, *then.unset_params),
         clear_state=then.clear_state or first.clear_state,
         restart=then.restart or first.restart,
         until=then.until or first.until,

@@ -96,6 +96,10 @@ class Runner:
         """Take a new definition; whether it needs a restart is the plan's business."""
         self.spec = spec
 
+    def use(self, driver: Driver) -> None:
+        """Take another driver for the next start; what runs is still ended by the one it has."""
+        self._driver = driver
+
     def restore(self, state: ServiceState) -> None:
         """Take over where an earlier agent left off: adopt what still runs, notice what does not."""
         clock = self._around.clock

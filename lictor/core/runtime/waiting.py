@@ -10,6 +10,7 @@ from lictor.core.errors import TimedOut
 from lictor.core.model.desired import DesiredState
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import Phase
+from lictor.core.planning.reconcile import ordered_again
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.logs import last_lines
 
@@ -70,7 +71,7 @@ def _outcome(agent: Agent, key: ServiceKey, goal: Goal) -> str:
         if want.state is DesiredState.STOPPED:
             return "" if phase.running else "done"
         return "failed" if not goal.order else ""
-    acted = want.restart_wall is None or want.restart_wall == runner.state.operator_restart_wall
+    acted = not ordered_again(want, runner.state)
     if phase is Phase.READY and acted:
         return "done"
     if phase in {Phase.FAILED, Phase.BLOCKED} and acted:
