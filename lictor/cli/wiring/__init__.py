@@ -7,8 +7,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from lictor.core.ports import Instance
-
 
 def run_agent(config: str | None, detach: bool) -> int:  # noqa: FBT001 - the flag of `up -d`
     """`lictor up`: run the agent in the foreground, or start one that outlives this terminal."""
@@ -20,8 +18,9 @@ def run_agent(config: str | None, detach: bool) -> int:  # noqa: FBT001 - the fl
 def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
     """`lictor discover` without an agent, straight against Consul."""
     from lictor.cli.wiring import direct
+    from lictor.core.runtime.views import instance_record
 
-    return [instance_row(one) for one in direct.discover(name, tag=tag, dc=dc)]
+    return [instance_record(one) for one in direct.discover(name, tag=tag, dc=dc)]
 
 
 def resolve(name: str, tag: str | None, query: bool) -> dict[str, Any]:  # noqa: FBT001 - as above
@@ -43,18 +42,3 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
     from lictor.cli.wiring import direct
 
     return direct.unregister(names)
-
-
-def instance_row(one: Instance) -> dict[str, Any]:
-    """One found instance as `discover -o json` prints it."""
-    return {
-        "service": one.service,
-        "id": one.id,
-        "node": one.node,
-        "address": one.address,
-        "port": one.port,
-        "tags": list(one.tags),
-        "meta": dict(one.meta),
-        "health": one.health,
-        "output": one.output,
-    }

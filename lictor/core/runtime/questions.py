@@ -162,21 +162,11 @@ class Questions:
         found = await ports.discovery.discover(
             args.get("name"), tag=args.get("tag"), dc=args.get("dc")
         )
-        return [
-            {
-                "service": one.service,
-                "id": one.id,
-                "node": one.node,
-                "address": one.address,
-                "port": one.port,
-                "tags": list(one.tags),
-                "meta": dict(one.meta),
-                "health": one.health,
-                "output": (one.health == "critical" and self._agent.consul.said(one.id))
-                or one.output,
-            }
-            for one in found
-        ]
+        records = [views.instance_record(one) for one in found]
+        for record in records:
+            if record["health"] == "critical":
+                record["output"] = self._agent.consul.said(record["id"]) or record["output"]
+        return records
 
     async def _env(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         exports = dict(self._agent.tools.link.exports())

@@ -67,6 +67,7 @@ class Registrar:
         self._renewed: dict[str, asyncio.TimerHandle] = {}
         self._watched: Mapping[str, tuple[str, str]] | None = None
         self._good = False
+        self._again = False
         self._met_before = False
         self.conflicts: list[str] = []
 
@@ -96,7 +97,8 @@ class Registrar:
         next_read = 0.0
         while True:
             try:
-                if loop.time() >= next_read:
+                if self._again or loop.time() >= next_read:
+                    self._again = False
                     self._seen = None
                     next_read = loop.time() + FULL_READ
                 await self.sync()
@@ -168,17 +170,25 @@ class Registrar:
     async def watch_health(self) -> None:
         """Tell the runners what Consul's checks say, for ever."""
         async for view in self._registry.watch_health():
-            if (self._watched is None) is isinstance(view, Known):
-                self._look_again()  # Consul went or came back: do not wait for the next full read
             match view:
                 case Known(value):
+                    if not self._good or self._lacks(value):
+                        self._look_again()
                     self._watched = value
                     self._tell(value)
                 case Unknown():
+                    if self._watched is not None:
+                        self._look_again()
                     self._watched = None
 
+    def _lacks(self, checks: Mapping[str, tuple[str, str]]) -> bool:
+        """Whether a check of ours is gone: Consul was emptied, or somebody took an entry out."""
+        prefix, before = f"lictor:{self._owner.node}:", self._watched or {}
+        return any(name.startswith(prefix) and name not in checks for name in before)
+
     def _look_again(self) -> None:
-        self._seen = None
+        """Consul went, came back or lost something: do not wait for the next full read."""
+        self._again = True
         self._wake.set()
 
     def _tell(self, checks: Mapping[str, tuple[str, str]]) -> None:
