@@ -31,9 +31,12 @@ def test_a_consul_that_died_and_came_back_restarts_nothing_and_hears_what_was_or
     make_agent: MakeAgent, own_consul: ConsulServer
 ):
     stays, stops, cold, touched = (unique(word) for word in ("stays", "stops", "cold", "touched"))
+    typed = {**web(), "params": {"model": {"default": "small", "choices": ["small", "large"]}}}
+    typed["command"] = [*typed["command"], "--file", "{param.model}"]
     services = {
-        **{name: web() for name in (stays, stops, touched)},
+        **{name: web() for name in (stays, stops)},
         cold: web(activation="manual"),
+        touched: typed,
     }
     agent = make_agent(services, consul=own_consul.http).start()
     agent.wait_ready(stays, stops, touched)
@@ -52,6 +55,12 @@ def test_a_consul_that_died_and_came_back_restarts_nothing_and_hears_what_was_or
     # Verbs take effect now, and are written down for later.
     assert agent.cli("stop", stops, "--wait").code == 0
     assert agent.cli("start", cold, "--wait").code == 0
+    assert agent.cli("set", touched, "model=evil").code == 2  # nor past the config's choices
+    assert agent.cli("set", touched, "model=large").code == 0
+    wait_until(
+        lambda: (row := agent.row(touched))["phase"] == "ready" and "large" in argv_of(row["pid"]),
+        what="the parameter in force",
+    )
     assert agent.cli("stop", touched).code == 0
     agent.wait_phase(touched, "stopped")
     assert stops in str(agent.ask("overview")["warnings"])
@@ -71,6 +80,8 @@ def test_a_consul_that_died_and_came_back_restarts_nothing_and_hears_what_was_or
 
     for name, state in ((stops, "stopped"), (cold, "running"), (touched, "stopped")):
         wait_until(lambda n=name, s=state: state_of(n) == s, what=f"{name} is pushed")
+    document = json.loads(own_consul.get_kv(f"lictor/desired/{agent.node}/{touched}") or "{}")
+    assert document["params"] == {"model": "large"}
     assert Catalog(own_consul).entries(stops) == {}
     wait_until(lambda: agent.ask("overview")["warnings"] == [], what="no warnings are left")
     time.sleep(0.5)

@@ -66,9 +66,7 @@ def operator(consul: ConsulServer, services: dict[str, str]) -> Iterator[Operato
     command = definitions[services["two"]]["command"]
     command[command.index("--port") + 1] = "{port}"
     with RunningAgent(definitions, consul=consul.http) as agent:
-        wait_until(
-            lambda: all(row["phase"] == "ready" for row in agent.status()), what="all ready"
-        )
+        wait_until(lambda: all(row["phase"] == "ready" for row in agent.status()), what="all ready")
         wait_until(lambda: agent.consul_state() == "ok")
         wait_until(lambda: consul.get_kv(f"lictor/desired/{agent.node}/_lictor"))
         yield Operator(agent, consul)
@@ -231,8 +229,9 @@ def test_maintenance_leaves_the_process_and_makes_the_check_critical(
     entry_id, pid = agent.entry_id(name), agent.service_pid(name)
     operator.put(name, {"state": "maintenance", "by": "anna", "reason": "new disk"})
     status, said = wait_until(
-        lambda: (found := operator.catalog.checks(name, entry_id)["lictor"])[0] != "passing"
-        and found,
+        lambda: (
+            (found := operator.catalog.checks(name, entry_id)["lictor"])[0] != "passing" and found
+        ),
         what="not passing",
     )
     assert status == "critical"

@@ -15,7 +15,9 @@ DIARY = str(Path(__file__).with_name("diary.py"))
 QUICK = {"backoff": "200ms", "max_backoff": "2s"}
 
 
-def service(argv: tuple[str, ...] | list[str], port: int | None = None, **keys: Any) -> dict[str, Any]:
+def service(
+    argv: tuple[str, ...] | list[str], port: int | None = None, **keys: Any
+) -> dict[str, Any]:
     """A service that is started again soon and stopped without a pause."""
     base: dict[str, Any] = {
         "command": list(argv),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import replace
 
 from hypothesis import assume, given
@@ -113,8 +114,14 @@ def _acted(action: Action, wanted, state: ServiceState, now: float) -> ServiceSt
     state = replace(state, operator_restart_wall=want.restart_wall)
     if action.verb is Verb.RESTART:
         return lifecycle.stopped(state, action.reason, None, now=now)
-    begun = lifecycle.starting(state, action.reason, now=now, wall=made.WALL + now)
-    up = lifecycle.spawned(begun, Identity(1, 1, "b"), want.spec.fingerprint())
+    begun = lifecycle.starting(
+        state,
+        action.reason,
+        fingerprint=want.spec.fingerprint(),
+        now=now,
+        wall=made.WALL + now,
+    )
+    up = lifecycle.spawned(begun, Identity(1, 1, "b"))
     return lifecycle.ready(up, now=now)
 
 
@@ -153,7 +160,7 @@ def test_what_is_called_a_cycle_is_one_and_without_one_there_is_an_order(edges):
     else:
         assert cycle[0] == cycle[-1]
         assert len(cycle) > 1
-        assert all(b in edges[a] for a, b in zip(cycle, cycle[1:], strict=False))
+        assert all(b in edges[a] for a, b in itertools.pairwise(cycle))
 
 
 @given(made.wanted())

@@ -21,7 +21,7 @@ import time
 from collections.abc import Callable, Iterable, Mapping
 from itertools import count
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple, Self, TypeVar
 
 import yaml
 
@@ -106,7 +106,7 @@ class RunningAgent:
 
     # --- the agent itself -----------------------------------------------------------------------
 
-    def __enter__(self) -> RunningAgent:
+    def __enter__(self) -> Self:
         try:
             return self.start()
         except BaseException:
@@ -116,7 +116,7 @@ class RunningAgent:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def start(self) -> RunningAgent:
+    def start(self) -> Self:
         """`lictor up`, and wait until it answers."""
         with self.stderr.open("ab") as log:
             self._process = subprocess.Popen(

@@ -98,7 +98,6 @@ class Registrar:
         while True:
             try:
                 if self._again or loop.time() >= next_read:
-                    self._again = False
                     self._seen = None
                     next_read = loop.time() + FULL_READ
                 await self.sync()
@@ -122,6 +121,7 @@ class Registrar:
         if self._seen is None:
             if not self._good:
                 await self._registry.ready()
+            self._again = False  # what was noticed until now, this read will show
             self._seen = await self._registry.read()
             self.conflicts = conflicts(entries, self._seen, self._owner)
         if not self._good:

@@ -22,7 +22,7 @@ def failed(state, exit_=BAD, detail=None, **policy):
 
 
 def started(state) -> ServiceState:
-    return lifecycle.starting(state, because("start.config"), now=NOW, wall=WALL)
+    return lifecycle.starting(state, because("start.config"), fingerprint="new", now=NOW, wall=WALL)
 
 
 def test_a_start_forgets_the_run_before():
@@ -33,6 +33,7 @@ def test_a_start_forgets_the_run_before():
     assert (new.phase, new.started, new.started_wall) == (Phase.STARTING, NOW, WALL)
     assert (new.next_start, new.identity, new.health, new.failing_since) == (None,) * 4
     assert (new.done, new.adopted, new.health_output) == (False, False, "")
+    assert new.fingerprint == "new"
 
 
 def test_a_start_after_a_failed_run_counts_as_a_restart():

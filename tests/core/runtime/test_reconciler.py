@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+from lictor.core.errors import StartFailed
 from lictor.core.model.plan import Verb
-from lictor.core.model.reason import because
+from lictor.core.model.spec import RestartPolicy
 from lictor.core.runtime.reconciler import FULL_PASS, Reconciler, keys_named
 from tests.core.build import desired, key, want
 from tests.core.virtual import LoopClock, virtual
@@ -60,7 +61,7 @@ async def test_once_halted_everything_stops_whatever_is_wanted_afterwards():
     world = World(want("consul"), want("piper"))
     await world.until("ready")
     spare = frozenset({key("consul")})
-    world.reconciler.halt(because("agent.stopping"), spare=spare)
+    world.reconciler.halt(spare=spare)
     world.want(want("consul"), want("piper"), want("late"))
     await world.until("stopped")
     await asyncio.sleep(60)
@@ -131,7 +132,9 @@ async def test_a_definition_that_changes_during_a_start_is_not_missed():
     await asyncio.sleep(5)
     world.want(want(command=("b",), before=(("job",),)))
     await asyncio.sleep(120)
-    assert (world.phase(), world.driver.started[-1].argv()) == ("ready", ("b",))
+    assert world.phase() == "ready"
+    assert [spec.argv() for spec in world.driver.started] == [("b",)]
+    assert len(world.driver.jobs) == 2
 
 
 def test_a_name_means_all_instances_of_a_service_and_nothing_unknown():
@@ -139,3 +142,17 @@ def test_a_name_means_all_instances_of_a_service_and_nothing_unknown():
     assert keys_named([key("piper")], known) == known[:2]
     assert keys_named([key("piper@b"), key("piper")], known) == [known[1], known[0]]
     assert keys_named([key("nobody"), key("redis@x")], known) == []
+
+
+@virtual
+async def test_a_failed_service_is_tried_again_when_its_definition_was_mended():
+    world = World()
+    never = RestartPolicy(policy="never")
+    error = StartFailed("no such program", reason_code="start.no_program", params={"program": "a"})
+    world.driver.fail(error)
+    world.want(want(command=("a",), restart=never))
+    await world.until("failed")
+    await asyncio.sleep(60)
+    assert world.phase() == "failed"
+    world.want(want(command=("b",), restart=never))
+    await world.until("ready")

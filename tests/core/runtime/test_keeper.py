@@ -1,0 +1,281 @@
+"""Documents in force: from KV while it answers, from disk while it does not."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from lictor.core.errors import ConsulUnreachable, Forbidden
+from lictor.core.model.desired import DesiredChange, DesiredState
+from lictor.core.model.reason import because
+from lictor.core.model.spec import ParamSpec
+from lictor.core.runtime.keeper import DesiredKeeper, apply_change, merge_changes
+from lictor.core.testing import FakeDesired, MemoryStore
+from tests.core.build import key
+from tests.core.virtual import virtual
+
+LOST = ConsulUnreachable("no connection")
+STOP = DesiredChange(state="stopped", by="anna")
+START = DesiredChange(state="running", by="anna")
+PARAMS = {"voice": ParamSpec("a")}
+
+
+class Host:
+    """A keeper, the KV it follows, and what it told."""
+
+    def __init__(self, store=None, kv=None) -> None:
+        self.store = store or MemoryStore()
+        self.kv = kv or FakeDesired(lambda _: PARAMS)
+        self.events: list[tuple[str, str]] = []
+        self.keeper = DesiredKeeper(
+            self.store, lambda: None, lambda who, reason: self.events.append((who, reason.code))
+        )
+        self.keeper.load()
+
+    @contextlib.asynccontextmanager
+    async def following(self):
+        task = asyncio.create_task(self.keeper.follow(self.kv))
+        await asyncio.sleep(0.01)
+        try:
+            yield self
+        finally:
+            task.cancel()
+            await asyncio.wait([task])
+
+    def state(self, name="piper") -> str | None:
+        """What the documents in force of this node say."""
+        found = self.keeper.documents.node.get(key(name))
+        return found.state.value if found is not None and found.state is not None else None
+
+    async def order(self, change, name="piper") -> bool:
+        written = await self.keeper.change(key(name), change)
+        await asyncio.sleep(0.01)
+        return written
+
+
+async def away(host: Host) -> None:
+    host.kv.fail(LOST)
+    await asyncio.sleep(0.01)
+
+
+async def back(host: Host) -> None:
+    host.kv.fail(None)
+    await asyncio.sleep(0.01)
+
+
+@virtual
+async def test_what_kv_says_is_in_force_at_once():
+    async with Host().following() as host:
+        assert host.keeper.unknown is None
+        host.kv.put("piper", {"state": "stopped"})
+        await asyncio.sleep(0.01)
+        assert host.state() == "stopped"
+        host.kv.put("piper", None)
+        await asyncio.sleep(0.01)
+        assert host.state() is None
+
+
+@virtual
+async def test_an_order_is_written_to_kv_and_takes_effect_from_there():
+    async with Host().following() as host:
+        assert await host.order(STOP)
+        assert host.state() == "stopped"
+        assert host.keeper.pending == ()
+
+
+@virtual
+async def test_a_document_that_is_refused_leaves_the_last_good_one_and_is_told_once():
+    async with Host().following() as host:
+        host.kv.put("piper", {"state": "stopped"})
+        await asyncio.sleep(0.01)
+        for text in ("{", "{"):
+            host.kv.put("piper", text)
+            await asyncio.sleep(0.01)
+        assert host.state() == "stopped"
+        assert host.events == [("piper", "kv.bad_json")]
+
+
+@virtual
+async def test_an_unreadable_kv_changes_nothing_and_is_told_once():
+    async with Host().following() as host:
+        host.kv.put("piper", {"state": "stopped"})
+        await asyncio.sleep(0.01)
+        host.kv.hide()
+        host.kv.put("piper", None)
+        await asyncio.sleep(0.01)
+        assert host.state() == "stopped"
+        assert host.keeper.unknown.code == "desired.sentinel_missing"
+        assert host.events == [("desired", "desired.sentinel_missing")]
+        await host.kv.confirm()
+        await asyncio.sleep(0.01)
+        assert (host.keeper.unknown, host.state()) == (None, None)
+
+
+# --- while Consul is away -------------------------------------------------------------------------
+
+
+@virtual
+async def test_an_order_given_while_consul_is_away_takes_effect_and_is_pushed_on_its_return():
+    async with Host().following() as host:
+        await away(host)
+        assert not await host.order(STOP)
+        assert host.state() == "stopped"
+        assert host.keeper.pending == (key("piper"),)
+        await back(host)
+        assert host.kv.text("piper") == '{"by": "anna", "state": "stopped"}'
+        assert (host.keeper.pending, host.state()) == ((), "stopped")
+        assert ("piper", "pending.written") in host.events
+
+
+@virtual
+async def test_an_order_is_overtaken_by_whoever_changed_the_key_meanwhile():
+    async with Host().following() as host:
+        await away(host)
+        await host.order(STOP)
+        host.kv.put("piper", {"state": "maintenance"})
+        await back(host)
+        assert (host.state(), host.keeper.pending) == ("maintenance", ())
+        assert ("piper", "pending.overtaken") in host.events
+
+
+@virtual
+async def test_several_orders_become_one_document():
+    async with Host().following() as host:
+        await away(host)
+        for change in (
+            DesiredChange(params={"voice": "b"}, by="anna"),
+            STOP,
+            DesiredChange(state="running", by="bert"),
+        ):
+            await host.order(change)
+        await back(host)
+        assert len(host.kv.changes) == 1
+        document = host.keeper.documents.node[key("piper")]
+        assert (document.state, document.by) == (DesiredState.RUNNING, "bert")
+        assert document.params == {"voice": "b"}
+
+
+@virtual
+async def test_a_document_that_was_removed_and_made_anew_has_nothing_of_the_old_one():
+    async with Host().following() as host:
+        host.kv.put("piper", {"state": "stopped", "params": {"voice": "b"}})
+        await asyncio.sleep(0.01)
+        await away(host)
+        await host.order(DesiredChange(remove=True))
+        await host.order(START)
+        assert host.keeper.documents.node[key("piper")].params == {}
+        await back(host)
+        assert host.kv.text("piper") == '{"by": "anna", "state": "running"}'
+
+
+@virtual
+async def test_orders_and_documents_outlive_the_agent():
+    async with Host().following() as host:
+        host.kv.put("redis", {"state": "stopped"})
+        await asyncio.sleep(0.01)
+        await away(host)
+        await host.order(STOP)
+    nextone = Host(MemoryStore(host.store), host.kv)
+    assert (nextone.state(), nextone.state("redis")) == ("stopped", "stopped")
+    assert nextone.keeper.unknown.code == "desired.not_read_yet"
+    assert nextone.keeper.memory is not None
+    async with nextone.following():
+        await back(nextone)
+        assert nextone.kv.text("piper") == '{"by": "anna", "state": "stopped"}'
+    third = Host(MemoryStore(nextone.store), host.kv)
+    assert third.keeper.pending == ()
+
+
+@virtual
+async def test_an_order_to_an_agent_that_never_met_consul_is_based_on_what_the_one_before_read():
+    async with Host().following() as host:
+        host.kv.put("piper", {"state": "stopped"})
+        await asyncio.sleep(0.01)
+        await away(host)
+    nextone = Host(MemoryStore(host.store), host.kv)
+    assert not await nextone.order(START)
+    async with nextone.following():
+        await back(nextone)
+        assert nextone.state() == "running"
+        assert ("piper", "pending.overtaken") not in nextone.events
+
+
+@virtual
+async def test_an_order_that_changes_nothing_does_not_hide_what_others_changed():
+    async with Host().following() as host:
+        host.kv.put("piper", {"state": "stopped", "by": "anna"})
+        await asyncio.sleep(0.01)
+        await away(host)
+        await host.order(STOP)
+        host.kv.put("redis", {"state": "stopped"})
+        await back(host)
+        assert (host.state(), host.state("redis")) == ("stopped", "stopped")
+
+
+@virtual
+async def test_an_order_that_consul_refuses_though_it_can_be_read_is_tried_again():
+    class ReadOnly(FakeDesired):
+        closed = True
+
+        async def change(self, key, change, *, node=None):
+            if self.closed:
+                raise Forbidden("no rights to write")
+            await super().change(key, change, node=node)
+
+    async with Host(kv=ReadOnly(lambda _: PARAMS)).following() as host:
+        assert not await host.order(STOP)
+        assert host.state() == "stopped"
+        host.kv.put("redis", {"state": "stopped"})
+        await asyncio.sleep(5)
+        assert (host.state(), host.state("redis")) == ("stopped", "stopped")
+        assert host.keeper.pending == (key("piper"),)
+        host.kv.closed = False
+        await asyncio.sleep(5)
+        assert (host.keeper.pending, host.state()) == ((), "stopped")
+        assert host.kv.text("piper") is not None
+
+
+@virtual
+async def test_a_reload_judges_the_documents_anew():
+    params: dict[str, ParamSpec] = {}
+    async with Host(kv=FakeDesired(lambda _: params)).following() as host:
+        host.kv.put("piper", {"params": {"voice": "b"}})
+        await asyncio.sleep(0.01)
+        assert host.keeper.documents.refused[key("piper")].code == "kv.unknown_param"
+        params["voice"] = ParamSpec("a")
+        host.keeper.reconsider()
+        assert host.keeper.documents.refused == {}
+        assert host.keeper.documents.node[key("piper")].params == {"voice": "b"}
+
+
+def test_rows_of_another_version_are_passed_over():
+    store = MemoryStore()
+    store.save("pending", "piper", {"change": {"state": "stopped"}, "base": None})
+    store.save("pending", "redis", {"changes": [{"colour": "red"}], "base": None})
+    store.save("documents", "node/piper", {"state": "asleep"})
+    host = Host(store)
+    assert (host.keeper.pending, host.state()) == ((), None)
+
+
+# --- edits ----------------------------------------------------------------------------------------
+
+
+def test_a_change_without_anything_asked_for_leaves_no_document():
+    assert apply_change(None, DesiredChange(by="anna")) is None
+    stopped = apply_change(None, STOP)
+    assert apply_change(stopped, DesiredChange(clear_state=True, by="bert")) is None
+
+
+@pytest.mark.parametrize("first", [STOP, DesiredChange(remove=True)])
+def test_a_removal_needs_nothing_that_came_before_it(first):
+    removal = DesiredChange(remove=True)
+    assert merge_changes((first,), removal) == (removal,)
+
+
+def test_a_reason_is_that_of_the_last_edit():
+    one = apply_change(None, DesiredChange(state="stopped", by="anna", reason="noise"))
+    two = apply_change(one, DesiredChange(params={"voice": "b"}, by="bert"))
+    assert (two.by, two.reason) == ("bert", "")
+    assert because("x") == because("x")

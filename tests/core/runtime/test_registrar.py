@@ -1,0 +1,287 @@
+"""Keeping Consul true, against a Consul agent in memory."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+import pytest
+
+from lictor.core.errors import ConsulUnreachable, Forbidden
+from lictor.core.model.registration import (
+    OWNER_META,
+    Deregister,
+    Register,
+    RemoveCheck,
+    SeenService,
+    SetStatus,
+)
+from lictor.core.model.state import Health
+from lictor.core.planning.registration import Owner, wanted
+from lictor.core.runtime.registrar import FULL_READ, Registrar
+from lictor.core.testing import FakeRegistry
+from tests.core.build import HTTP, now_in, want
+from tests.core.virtual import virtual
+
+OWNER = Owner("us", "host1")
+ID = "lictor:host1:piper"
+LOST = ConsulUnreachable("no connection")
+
+
+def entry(name="piper", phase="ready", **state):
+    wish = want(name, probe=HTTP, port=5000)
+    return wanted(wish, now_in(phase, **state), OWNER, lambda reason: reason.code)
+
+
+class Side:
+    """A registrar and what it was told and has told."""
+
+    def __init__(self, *entries) -> None:
+        self.registry = FakeRegistry()
+        self.entries = list(entries)
+        self.health: list[tuple[str, bool, str]] = []
+        self.states: list[str] = []
+        self.registrar = Registrar(
+            self.registry,
+            OWNER,
+            entries=lambda: self.entries,
+            on_health=lambda *told: self.health.append(told),
+            on_state=lambda reason: self.states.append(reason.code),
+            jitter=lambda: 1.0,
+        )
+
+    @contextlib.asynccontextmanager
+    async def kept(self):
+        """Both loops at work, a moment after their start."""
+        tasks = [
+            asyncio.create_task(self.registrar.keep_true()),
+            asyncio.create_task(self.registrar.watch_health()),
+        ]
+        await asyncio.sleep(0.1)
+        try:
+            yield
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.wait(tasks)
+
+    async def tell(self, *entries) -> list:
+        """Change what should be there; give the writes that follow."""
+        before = len(self.registry.writes)
+        self.entries = list(entries)
+        self.registrar.wake()
+        await asyncio.sleep(0.1)
+        return self.registry.writes[before:]
+
+
+@virtual
+async def test_nothing_is_written_while_nothing_differs():
+    side = Side(entry())
+    async with side.kept():
+        assert len(side.registry.writes) == 2
+        assert await side.tell(entry()) == []
+        await asyncio.sleep(10 * FULL_READ)
+        assert len(side.registry.writes) == 2
+        assert side.states == ["consul.ok"]
+        assert side.registrar.good
+
+
+@virtual
+async def test_an_exit_is_one_write_of_one_status():
+    side = Side(entry())
+    async with side.kept():
+        reads = side.registry.reads
+        (write,) = await side.tell(entry(phase="backoff"))
+        assert write == SetStatus(f"{ID}:lictor", Health.CRITICAL, write.output)
+        assert side.registry.reads == reads
+
+
+@virtual
+async def test_what_somebody_deleted_by_hand_is_back_after_a_full_read():
+    side = Side(entry())
+    async with side.kept():
+        await side.registry.apply(Deregister(ID))
+        await asyncio.sleep(FULL_READ + 1)
+        assert side.registry.status(f"{ID}:lictor") == "passing"
+        assert side.registrar.holds(ID) is True
+
+
+@virtual
+async def test_a_service_that_stopped_is_deregistered_and_a_foreign_one_is_not():
+    side = Side(entry(), entry("redis"))
+    side.registry.put_service(SeenService("x", "redis", "h", 1, (), {OWNER_META: "them"}))
+    async with side.kept():
+        assert await side.tell(entry()) == [Deregister("lictor:host1:redis")]
+        assert set(side.registry.view.services) == {ID, "x"}
+
+
+@virtual
+async def test_a_foreign_entry_under_our_id_is_reported_and_left_alone():
+    side = Side(entry())
+    side.registry.put_service(SeenService(ID, "piper", "h", 1, (), {OWNER_META: "them"}))
+    async with side.kept():
+        assert side.registrar.conflicts == [ID]
+        assert side.registry.writes == []
+
+
+@virtual
+async def test_when_consul_is_lost_it_says_so_and_makes_all_true_once_it_is_back():
+    side = Side(entry())
+    async with side.kept():
+        side.registry.fail(LOST)
+        await side.tell(entry(phase="backoff"))
+        assert not side.registrar.good
+        assert side.registrar.holds(ID) is None
+        await asyncio.sleep(300)
+        side.entries = [entry(), entry("redis")]
+        side.registry.fail(None)
+        await asyncio.sleep(11)
+        assert side.registry.status("lictor:host1:redis:lictor") == "passing"
+        assert side.states[0] == side.states[-1] == "consul.ok"
+        assert set(side.states) == {"consul.ok", "consul.unreachable"}
+
+
+@virtual
+async def test_an_absent_consul_is_asked_ever_more_rarely():
+    side = Side(entry())
+    side.registry.fail(LOST)
+    asked = 0
+    side.registrar._on_state = lambda _: side.states.append("failed")
+    async with side.kept():
+        await asyncio.sleep(600)
+        asked = len(side.states)
+    assert 50 < asked < 75
+
+
+@pytest.mark.parametrize("error", [Forbidden("no rights"), LOST])
+@virtual
+async def test_a_read_that_fails_deregisters_nothing(error):
+    side = Side(entry())
+    async with side.kept():
+        side.entries = []
+        side.registry.fail(error)
+        await asyncio.sleep(5 * FULL_READ)
+        side.registry.fail(None)
+        side.entries = [entry()]
+        await asyncio.sleep(FULL_READ + 1)
+        assert not [w for w in side.registry.writes if isinstance(w, Deregister)]
+
+
+@virtual
+async def test_one_refused_write_does_not_keep_the_others_from_being_written():
+    side = Side(entry("bad"), entry("good"))
+    side.registry.refuse = lambda write: Forbidden("not this one") if "bad" in str(write) else None
+    async with side.kept():
+        assert side.registry.status("lictor:host1:good:lictor") == "passing"
+        side.registry.refuse = lambda _: None
+        await asyncio.sleep(11)
+        assert side.registry.status("lictor:host1:bad:lictor") == "passing"
+
+
+# --- becoming ready ------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_service_that_becomes_ready_gets_a_fresh_check():
+    side = Side(entry(phase="starting"))
+    async with side.kept():
+        side.registry.put_check(f"{ID}:http", "critical", "refused")
+        side.registrar.became_ready(ID)
+        writes = await side.tell(entry())
+        assert RemoveCheck(f"{ID}:http") in writes
+        assert writes[-1] == Register(entry().registration)
+        assert side.registry.status(f"{ID}:http") == "passing"
+
+
+@virtual
+async def test_a_check_that_passes_already_is_left_alone():
+    side = Side(entry(phase="starting"))
+    async with side.kept():
+        side.registry.put_check(f"{ID}:http", "passing", "200")
+        side.registrar.became_ready(ID)
+        (write,) = await side.tell(entry())
+        assert isinstance(write, SetStatus)
+
+
+@virtual
+async def test_the_verdict_from_the_time_of_loading_is_never_told_of_a_ready_service():
+    side = Side(entry(phase="starting"))
+    async with side.kept():
+        side.registry.put_check(f"{ID}:http", "critical", "refused")
+        await asyncio.sleep(0.1)
+        side.health.clear()
+        side.registrar.became_ready(ID)
+        await side.tell(entry())
+        # The catalog comes later than the agent: here it still brings the old verdict.
+        side.registry.put_check(f"{ID}:http", "critical", "refused")
+        await asyncio.sleep(0.1)
+        side.registry.put_check(f"{ID}:http", "passing", "200")
+        await asyncio.sleep(10)
+        assert {passed for _, passed, _ in side.health} == {True}
+
+
+@virtual
+async def test_a_failure_right_after_becoming_ready_is_told_a_moment_later():
+    side = Side(entry(phase="starting"))
+    async with side.kept():
+        side.registrar.became_ready(ID)
+        await side.tell(entry())
+        side.registry.put_check(f"{ID}:http", "critical", "503")
+        await asyncio.sleep(0.5)
+        assert (ID, False, "503") not in side.health
+        await asyncio.sleep(2)
+        assert side.health[-1] == (ID, False, "503")
+
+
+# --- what Consul's checks say ---------------------------------------------------------------------
+
+
+@virtual
+async def test_verdicts_of_consul_are_told_for_our_services_only():
+    side = Side(entry())
+    async with side.kept():
+        for check in ("serfHealth", f"{ID}:lictor", "lictor:host2:piper:http", "x:http"):
+            side.registry.put_check(check, "critical", "no")
+        side.registry.put_check(f"{ID}:http", "warning", "429")
+        await asyncio.sleep(0.1)
+        assert {told[0] for told in side.health} == {ID}
+        assert side.health[-1] == (ID, True, "429")
+
+
+@virtual
+async def test_consul_watches_a_service_only_while_its_own_check_is_known():
+    plain = wanted(want("plain"), now_in("ready"), OWNER, lambda reason: reason.code)
+    side = Side(entry(), entry("tts@a"), plain)
+    assert not side.registrar.watches(ID)
+    async with side.kept():
+        assert side.registrar.watches(ID)
+        assert side.registrar.watches("lictor:host1:tts:a")
+        # A check of an instance says nothing about a service whose name only begins like it.
+        assert not side.registrar.watches("lictor:host1:tts")
+        assert not side.registrar.watches("lictor:host1:plain")
+        side.registry.fail(LOST)
+        await asyncio.sleep(0.1)
+        assert not side.registrar.watches(ID)
+
+
+# --- the end --------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_at_the_end_everything_of_ours_is_withdrawn_and_nothing_else():
+    side = Side(entry(), entry("redis"))
+    side.registry.put_service(SeenService("x", "redis", "h", 1, (), {OWNER_META: "them"}))
+    side.registry.put_service(SeenService("y", "redis", "h", 1))
+    await side.registrar.sync()
+    await side.registrar.withdraw()
+    assert set(side.registry.view.services) == {"x", "y"}
+
+
+@virtual
+async def test_one_entry_can_be_withdrawn_if_it_is_ours():
+    side = Side(entry(), entry("redis"))
+    side.registry.put_service(SeenService("x", "redis", "h", 1, (), {OWNER_META: "them"}))
+    await side.registrar.sync()
+    for service_id in (ID, "x", "not-there"):
+        await side.registrar.withdraw_one(service_id)
+    assert set(side.registry.view.services) == {"lictor:host1:redis", "x"}
