@@ -102,7 +102,8 @@ def _signal_name(number: int) -> str:
 class ServiceState:
     """Everything a runner knows about its service.
 
-    `reason` explains `phase`. `failures` counts consecutive failed runs and drives the back-off;
+    `reason` explains `phase`. `failures` counts consecutive failed runs and drives the back-off
+    (`spared`: the first of them was followed by an immediate restart);
     `restarts` counts every start that replaced a run that ended by itself, and survives the agent.
     `next_start` is set in `backoff` only. `failing_since` is when the health check went critical.
     `operator_restart_wall` is the last restart order that was acted on. `done`: it ended by itself
@@ -119,6 +120,7 @@ class ServiceState:
     ready_since: float | None = None
     restarts: int = 0
     failures: int = 0
+    spared: bool = False
     next_start: float | None = None
     last_exit: Exit | None = None
     last_error: str | None = None

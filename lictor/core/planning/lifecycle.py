@@ -97,6 +97,7 @@ def stopped(state: ServiceState, reason: Reason, exit_: Exit | None, *, now: flo
         reason=reason,
         since=now,
         failures=0,
+        spared=False,
         next_start=None,
         last_exit=None,  # an ordered end explains no later restart
     )
@@ -118,7 +119,12 @@ def failed_run(
     """
     ready_for = None if state.ready_since is None else now - state.ready_since
     verdict = restart.decide(
-        spec.restart, failures=state.failures, ready_for=ready_for, exit_=exit_, jitter=jitter
+        spec.restart,
+        failures=state.failures,
+        ready_for=ready_for,
+        exit_=exit_,
+        jitter=jitter,
+        spared=state.spared,
     )
     after = replace(_ended(state, exit_), since=now, failures=verdict.failures)
     if isinstance(verdict, restart.Again):
@@ -126,6 +132,7 @@ def failed_run(
             after,
             phase=Phase.BACKOFF,
             reason=why,
+            spared=verdict.spared,
             next_start=now + verdict.delay,
             last_error=detail,
         )
@@ -159,6 +166,7 @@ def at_rest(state: ServiceState, reason: Reason, *, now: float) -> ServiceState:
         since=now,
         next_start=None,
         failures=0,
+        spared=False,
         identity=None,
         done=False,
     )

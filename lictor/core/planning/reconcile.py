@@ -142,12 +142,12 @@ def _waits_for(
     for dependency in dependencies:
         for key in instances_of(dependency.name, desired):
             want, state = desired[key], actual.get(key, _AT_REST)
-            if state.phase is Phase.READY:
+            if state.phase is Phase.READY or state.done:  # a job that ended well has done its part
                 continue
             wanted = want.state is DesiredState.RUNNING and want.blocked is None
             if not dependency.required:
                 # Only the order matters: wait while it is on its way, never for one that fails.
-                if wanted and state.phase in _BEFORE_READY and not state.done:
+                if wanted and state.phase in _BEFORE_READY:
                     return because("dependency.waiting", dependency=str(key))
                 continue
             if not wanted:

@@ -21,10 +21,11 @@ GOOD_RUN = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Again:
-    """Start again after `delay` seconds."""
+    """Start again after `delay` seconds. `spared`: the one immediate restart has been used."""
 
     delay: float
     failures: int
+    spared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,12 +44,14 @@ def decide(
     ready_for: float | None,
     exit_: Exit | None,
     jitter: float,
+    spared: bool = False,
 ) -> Again | NotAgain:
     """What to do now.
 
     `failures` counts earlier consecutive failed runs, `ready_for` is how long this run was ready
     (None: never), `exit_` None means that the run never came to a process or was ended for its
-    health; `jitter` is a number in [-1, 1].
+    health; `jitter` is a number in [-1, 1]; `spared` says that the first of them was followed by
+    an immediate restart, so that the delays begin at the second.
     """
     clean = exit_ is not None and exit_.clean
     if clean and policy.policy in {"on-failure", "never"}:
@@ -56,12 +59,12 @@ def decide(
     if policy.policy == "never":
         return NotAgain(because("restart.never"), failures=failures + 1)
     if ready_for is not None and ready_for >= policy.reset_after:
-        failures = 0
+        failures, spared = 0, False
     failures += 1
     if policy.max_restarts is not None and failures > policy.max_restarts:
         return NotAgain(because("restart.gave_up", failures=failures), failures=failures)
     if failures == 1 and ready_for is not None and ready_for >= GOOD_RUN:
-        return Again(0.0, failures)
-    doublings = min(failures - 1, 32)
+        return Again(0.0, failures, spared=True)
+    doublings = min(failures - (2 if spared else 1), 32)
     delay = min(policy.backoff * 2.0**doublings, policy.max_backoff)
-    return Again(delay * (1.0 + 0.1 * jitter), failures)
+    return Again(delay * (1.0 + 0.1 * jitter), failures, spared=spared)

@@ -142,6 +142,7 @@ class Agent:
     async def _end(self) -> None:
         log.info("ending", extra={"keep": self._keep})
         if self._keep:
+            self.reconciler.pause()
             for runner in self.reconciler.runners.values():
                 runner.let_go()
             await self.consul.last_words(everything=False)

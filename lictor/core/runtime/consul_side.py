@@ -151,6 +151,11 @@ class ConsulSide:
         """Ids of ours that somebody else's entry occupies."""
         return self._registrar.conflicts if self._registrar is not None else ()
 
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Entries of ours that Consul does not take, with its own words."""
+        return self._registrar.refused if self._registrar is not None else {}
+
     def _entries(self) -> Sequence[Wanted]:
         agent = self._agent
         desired = agent.reconciler.desired

@@ -97,6 +97,8 @@ class Questions:
                 yield because("kv.stray", key=str(key), why=views.say(why))
         for service_id in agent.consul.conflicts:
             yield because("consul.id_taken", id=service_id)
+        for service_id, message in agent.consul.refused.items():
+            yield because("consul.entry_refused", id=service_id, message=message)
         trouble = agent.tools.store.trouble()
         if trouble is not None:
             yield trouble

@@ -74,6 +74,10 @@ class Reconciler:
         self._paused = False
         self.wake(*self._desired, *self.runners)
 
+    def pause(self) -> None:
+        """Act no more: the services are another agent's from now on."""
+        self._paused = True
+
     def wake(self, *keys: ServiceKey) -> None:
         """Something about these services may have changed."""
         self._dirty.update(keys)
@@ -95,6 +99,8 @@ class Reconciler:
 
     def _pass(self) -> None:
         self._scheduled = False
+        if self._paused:
+            return
         dirty, self._dirty = self._dirty, set()
         self._act(plan(self._desired, self.actual(), self._clock.now(), only=dirty))
 

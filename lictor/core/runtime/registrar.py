@@ -13,7 +13,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping, Sequence
 
-from lictor.core.errors import ConsulError
+from lictor.core.errors import BadRequest, ConsulError
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import (
@@ -70,6 +70,7 @@ class Registrar:
         self._again = False
         self._met_before = False
         self.conflicts: list[str] = []
+        self.refused: dict[str, str] = {}
 
     @property
     def good(self) -> bool:
@@ -228,13 +229,21 @@ class Registrar:
             lanes.setdefault(_service_of(write), []).append(write)
         gate = asyncio.Semaphore(_AT_ONCE)
 
-        async def lane(work: Sequence[Write]) -> None:
+        async def lane(service_id: str, work: Sequence[Write]) -> None:
             async with gate:
-                for write in work:
-                    await self._apply(write)
+                try:
+                    for write in work:
+                        await self._apply(write)
+                except BadRequest as error:  # this entry alone: the others are not its hostages
+                    if self.refused.get(service_id) != error.message:
+                        log.warning("Consul refuses %s: %s", service_id, error.message)
+                    self.refused[service_id] = error.message
+                else:
+                    self.refused.pop(service_id, None)
 
         results = await asyncio.gather(
-            *(lane(work) for work in lanes.values()), return_exceptions=True
+            *(lane(service_id, work) for service_id, work in lanes.items()),
+            return_exceptions=True,
         )
         for result in results:
             if isinstance(result, BaseException):

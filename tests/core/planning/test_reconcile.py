@@ -137,6 +137,12 @@ def test_a_failed_service_is_started_on_a_new_definition():
     }
 
 
+def test_a_job_that_ended_well_holds_nobody_up():
+    wanted = desired(want("migrate"), want("api", needs=["migrate"]))
+    done = {"migrate": now_in("stopped", wanted[key("migrate")].spec, done=True)}
+    assert list(steps(wanted, done)) == ["api"]
+
+
 def test_a_service_that_is_done_stays_done_until_an_order():
     done = {"piper": now_in("stopped", spec(), done=True, started_wall=WALL - 60)}
     assert steps(desired(want()), done) == {}

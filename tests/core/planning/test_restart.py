@@ -11,14 +11,22 @@ from lictor.core.planning.restart import Again, NotAgain, decide
 FAILED, CLEAN, UNSEEN = Exit(code=1), Exit(code=0), Exit()
 
 
-def after(policy=None, *, failures=0, ready_for=None, exit_=FAILED, jitter=0.0):
+def after(policy=None, *, failures=0, ready_for=None, exit_=FAILED, jitter=0.0, spared=False):
     policy = policy or RestartPolicy(backoff=5.0, max_backoff=60.0)
-    return decide(policy, failures=failures, ready_for=ready_for, exit_=exit_, jitter=jitter)
+    how = {"failures": failures, "ready_for": ready_for, "exit_": exit_, "jitter": jitter}
+    return decide(policy, **how, spared=spared)
 
 
 @pytest.mark.parametrize("ready_for", [10.0, 599.0, 600.0, 1e9])
 def test_the_first_restart_of_a_service_that_was_ready_for_ten_seconds_is_immediate(ready_for):
-    assert after(ready_for=ready_for) == Again(0.0, failures=1)
+    assert after(ready_for=ready_for) == Again(0.0, failures=1, spared=True)
+
+
+def test_after_an_immediate_restart_the_delays_begin_at_the_backoff():
+    delays = [after(failures=count, spared=True).delay for count in range(1, 6)]
+    assert delays == [5, 10, 20, 40, 60]
+    assert after(failures=1, spared=True).spared
+    assert not after(failures=3, ready_for=600.0, exit_=FAILED, spared=True).delay
 
 
 @pytest.mark.parametrize("ready_for", [None, 0.0, 9.9])
@@ -41,7 +49,7 @@ def test_jitter_spreads_by_a_tenth(jitter, delay):
 
 
 def test_failures_are_forgotten_after_a_long_good_run():
-    assert after(failures=7, ready_for=600.0) == Again(0.0, failures=1)
+    assert after(failures=7, ready_for=600.0) == Again(0.0, failures=1, spared=True)
     assert after(failures=7, ready_for=599.0).failures == 8
 
 

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from lictor.core.errors import ConsulUnreachable, Forbidden
+from lictor.core.errors import BadRequest, ConsulUnreachable, Forbidden
 from lictor.core.model.registration import (
     OWNER_META,
     Deregister,
@@ -175,6 +175,20 @@ async def test_one_refused_write_does_not_keep_the_others_from_being_written():
         assert side.registry.status("lictor:host1:good:lictor") == "passing"
         side.registry.refuse = lambda _: None
         await asyncio.sleep(11)
+        assert side.registry.status("lictor:host1:bad:lictor") == "passing"
+
+
+@virtual
+async def test_an_entry_that_consul_finds_malformed_is_named_and_the_others_stay_known():
+    side = Side(entry("bad"), entry("good"))
+    side.registry.refuse = lambda write: BadRequest("no such port") if "bad" in str(write) else None
+    async with side.kept():
+        assert side.registry.status("lictor:host1:good:lictor") == "passing"
+        assert side.registrar.good
+        assert side.registrar.refused == {"lictor:host1:bad": "no such port"}
+        side.registry.refuse = lambda _: None
+        await asyncio.sleep(11)
+        assert side.registrar.refused == {}
         assert side.registry.status("lictor:host1:bad:lictor") == "passing"
 
 
