@@ -26,6 +26,7 @@ from lictor.core.runtime.codec import override_from, override_row
 log = logging.getLogger(__name__)
 
 _PUSH_AGAIN = 2.0  # seconds between tries to write what is pending while Consul can be read
+_PATIENCE = 3.0  # seconds that a person waits for a mute Consul before the order counts here
 
 
 class DesiredKeeper:
@@ -193,9 +194,13 @@ class DesiredKeeper:
         if self._source is None or self.unknown is not None:
             return False
         try:
-            await self._source.change(key, change)
+            async with asyncio.timeout(_PATIENCE):
+                await self._source.change(key, change)
         except ConsulError as error:
             log.warning("order kept for later, Consul did not take it: %s", error.message)
+            return False
+        except TimeoutError:
+            log.warning("order kept for later, Consul does not answer")
             return False
         return True
 
