@@ -33,7 +33,7 @@ def marked(agent_id: str) -> list[int]:
     for folder in Path("/proc").glob("[0-9]*"):
         try:
             state = (folder / "stat").read_bytes().rpartition(b") ")[2][:1]
-            environ = (folder / "environ").read_bytes().split(b"\0")
+            environ = _environ(folder).split(b"\0")
         except OSError:
             continue
         if state not in b"ZX" and any(
@@ -41,6 +41,17 @@ def marked(agent_id: str) -> list[int]:
         ):
             found.append(int(folder.name))
     return found
+
+
+def _environ(folder: Path) -> bytes:
+    """Its environment. While a program is just being executed it reads as empty: ask again then."""
+    environ = (folder / "environ").read_bytes()
+    for _ in range(5):
+        if environ or not (folder / "maps").read_bytes():
+            break  # a kernel thread or a zombie has neither
+        time.sleep(0.01)
+        environ = (folder / "environ").read_bytes()
+    return environ
 
 
 def alive(pid: int) -> bool:
