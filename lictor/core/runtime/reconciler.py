@@ -109,7 +109,7 @@ class Reconciler:
             except Exception:  # one broken service must never stop the others
                 log.exception("action failed", extra={"service": str(action.service)})
                 continue
-            if action.verb is Verb.FORGET:
+            if action.verb is Verb.FORGET and not runner.state.phase.running:
                 del self.runners[action.service]
                 self._on_forget(action.service)
 

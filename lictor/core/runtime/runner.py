@@ -8,10 +8,9 @@ health, and tells the reconciler after each change. It decides nothing: every ne
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 from collections.abc import Callable, Coroutine
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
 
@@ -22,8 +21,9 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Phase, ServiceState
 from lictor.core.planning import health, lifecycle
-from lictor.core.ports import Clock, Driver, Prober, ProbeResult, Running
+from lictor.core.ports import Driver, ProbeResult, Running
 from lictor.core.runtime.logs import last_lines
+from lictor.core.runtime.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
@@ -33,24 +33,6 @@ _SETTLED = 0.5  # seconds a service without a probe must run before it counts as
 
 
 _Ending: TypeAlias = Callable[[Reason], Coroutine[None, None, None]]
-
-
-@dataclass(frozen=True, slots=True)
-class Surroundings:
-    """What every runner shares.
-
-    `changed(runner, before)` is called after each change of state; `wake(key)` asks for a new plan;
-    `consul_watches(key)` says whether Consul's own check is known for this service at present, in
-    which case the runner does not probe as well.
-    """
-
-    clock: Clock
-    prober: Prober
-    changed: Callable[[Runner, ServiceState], None]
-    wake: Callable[[ServiceKey], None]
-    consul_watches: Callable[[ServiceKey], bool]
-    port_holder: Callable[[str, int], tuple[int, str] | None]
-    jitter: Callable[[], float]
 
 
 class Runner:
@@ -102,6 +84,10 @@ class Runner:
             case Verb.BLOCK:
                 self._wait_as(Phase.BLOCKED, action.reason)
             case Verb.REST | Verb.FORGET:
+                if self._cleanup is not None and not self._cleanup.done():
+                    # What the crash left behind is not gone yet, so it is not stopped yet either.
+                    self._begin(self._stop, action.reason)
+                    return
                 now = self._around.clock.now()
                 self._cancel_timer()
                 self._set(lifecycle.at_rest(self.state, action.reason, now=now))
@@ -140,9 +126,13 @@ class Runner:
             return False
         clock = self._around.clock
         begun = lifecycle.starting(
-            self.state, because("starting.adopted"), now=clock.now(), wall=clock.wall()
+            self.state,
+            because("starting.adopted"),
+            fingerprint=self.spec.fingerprint(),
+            now=clock.now(),
+            wall=clock.wall(),
         )
-        self.state = lifecycle.spawned(begun, found.identity, self.spec.fingerprint())
+        self.state = lifecycle.spawned(begun, found.identity)
         self._adopt(found)
         return True
 
@@ -202,15 +192,20 @@ class Runner:
     def _start(self, reason: Reason, restart_wall: float | None) -> None:
         self._cancel_timer()
         clock = self._around.clock
-        state = lifecycle.starting(self.state, reason, now=clock.now(), wall=clock.wall())
+        state = lifecycle.starting(
+            self.state,
+            reason,
+            fingerprint=self.spec.fingerprint(),
+            now=clock.now(),
+            wall=clock.wall(),
+        )
         if self._counts_as_restart:
             self._counts_as_restart = False
             state = replace(state, restarts=state.restarts + 1)
         self._set(replace(state, operator_restart_wall=restart_wall))
-        self._operation = asyncio.create_task(self._run())
+        self._operation = asyncio.create_task(self._run(self.spec))
 
-    async def _run(self) -> None:
-        spec = self.spec
+    async def _run(self, spec: ServiceSpec) -> None:
         try:
             await self._cleaned()  # never a new one before the old tree is gone
             await self._run_before_jobs(spec)
@@ -221,7 +216,7 @@ class Runner:
             self._run_ended(Reason(error.reason_code, params), None, detail=error.message)
             return
         self._running = running
-        self._set(lifecycle.spawned(self.state, running.identity, spec.fingerprint()))
+        self._set(lifecycle.spawned(self.state, running.identity))
         self._watch = asyncio.create_task(self._watch_exit(running))
         await self._await_ready(self.state.started or self._around.clock.now())
 
@@ -317,6 +312,7 @@ class Runner:
         self._cancel_timer()
         self._cancel(self._monitor)
         interrupted = self._operation
+        self._cancel(interrupted)
         self._set(lifecycle.stopping(self.state, reason, now=self._around.clock.now()))
         self._operation = asyncio.create_task(self._after(interrupted, operation, reason))
 
@@ -324,9 +320,7 @@ class Runner:
         self, interrupted: asyncio.Task[None] | None, operation: _Ending, reason: Reason
     ) -> None:
         if interrupted is not None and not interrupted.done():
-            interrupted.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await asyncio.wait([interrupted])
+            await asyncio.wait([interrupted])
         await operation(reason)
 
     async def _stop(self, reason: Reason) -> None:
