@@ -10,11 +10,15 @@ from typing import Any
 from lictor.core.ports import Instance
 
 
-def run_agent(config: str | None, detach: bool) -> int:  # noqa: FBT001 - the flag of `up -d`
+def run_agent(
+    config: str | None,
+    detach: bool,  # noqa: FBT001 - the flag of `up -d`
+    on_term: str | None = None,
+) -> int:
     """`lictor up`: run the agent in the foreground, or start one that outlives this terminal."""
     from lictor.cli.wiring import detached, foreground
 
-    return detached.start(config) if detach else foreground.run(config)
+    return detached.start(config, on_term) if detach else foreground.run(config, on_term)
 
 
 def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
