@@ -42,6 +42,7 @@ from lictor.core.runtime.control import ControlServer
 from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.notify import Herald, Notifier
 from lictor.core.runtime.operations import Operations
+from lictor.core.runtime.recycler import Recycler
 from lictor.core.runtime.store import SqliteStore
 
 _SAME_KEYPRESS = 0.3  # seconds
@@ -118,12 +119,7 @@ async def _run(
         if herald is not None:
             agent.background.keep("notify", herald.attend)
         await asyncio.to_thread(load_log)
-        for note in config.notes:
-            _talk(str(note))
-        if link.problem is not None:
-            _talk(views.say(link.problem))
-        agent.background.keep("orphans", lambda: own.collect_orphans(process))
-        agent.background.keep("banner", lambda: _banner(agent), once=True)
+        _settle_in(agent, process)
 
     _take_signals(agent, on_term, notifier)
     try:
@@ -140,6 +136,19 @@ async def _run(
         if notifier is not None:
             notifier.close()
     return 0
+
+
+def _settle_in(agent: Agent, process: ProcessDriver) -> None:
+    """What can wait until the first services are starting."""
+    for note in agent.config.notes:
+        _talk(str(note))
+    problem = agent.tools.link.problem
+    if problem is not None:
+        _talk(views.say(problem))
+    recycler = Recycler(agent.reconciler, agent.usage)
+    agent.background.keep("recycle", recycler.watch)
+    agent.background.keep("orphans", lambda: own.collect_orphans(process))
+    agent.background.keep("banner", lambda: _banner(agent), once=True)
 
 
 def _reread(path: Path) -> Config:
