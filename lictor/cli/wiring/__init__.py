@@ -21,6 +21,13 @@ def run_agent(
     return detached.start(config, on_term) if detach else foreground.run(config, on_term)
 
 
+def systemd_unit(config: str | None, *, user: bool) -> str:
+    """`lictor generate systemd`: the text of a unit for this installation and config.yml."""
+    from lictor.cli.wiring import generated
+
+    return generated.systemd_unit(config, user=user)
+
+
 def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
     """`lictor discover` without an agent, straight against Consul."""
     from lictor.cli.wiring import direct
