@@ -37,9 +37,10 @@ def wiring(name: str) -> Any:
 @command("up")
 @click.option("-c", "--config", metavar="FILE", help=say("option.config"))
 @click.option("-d", "--detach", is_flag=True, help=say("option.detach"))
-def up(config: str | None, detach: bool) -> int:  # noqa: FBT001 - a flag
+@click.option("--on-term", type=click.Choice(["stop", "keep"]), help=say("option.on_term"))
+def up(config: str | None, detach: bool, on_term: str | None) -> int:  # noqa: FBT001 - a flag
     """See `help.up`."""
-    return int(wiring("run_agent")(config, detach))
+    return int(wiring("run_agent")(config, detach, on_term))
 
 
 @command("down")

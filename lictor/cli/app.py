@@ -38,9 +38,13 @@ COMMANDS = {
     "resolve": "registry_commands:resolve",
     "env": "agent_commands:env",
     "config": "config_commands:config",
+    "generate": "generate_commands:generate",
     "completion": "shell_commands:completion",
     "version": "shell_commands:version",
 }
+
+#: Other spellings, which work and are not listed.
+ALIASES = {"generate-systemd": "generate_commands:systemd"}
 
 
 class LazyGroup(LocalisedGroup):
@@ -54,7 +58,7 @@ class LazyGroup(LocalisedGroup):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         """Import one command."""
         del ctx
-        place = COMMANDS.get(cmd_name)
+        place = COMMANDS.get(cmd_name) or ALIASES.get(cmd_name)
         if place is None:
             return None
         module, _, attribute = place.partition(":")

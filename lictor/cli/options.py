@@ -64,7 +64,7 @@ class LocalisedGroup(Localised, click.Group):
     def resolve_command(self, ctx: click.Context, args: list[str]) -> Any:
         """Find the command, or say which one may have been meant."""
         name, names = args[0], self.list_commands(ctx)
-        if name not in names and not name.startswith("-"):
+        if not name.startswith("-") and self.get_command(ctx, name) is None:
             from difflib import get_close_matches
 
             near = get_close_matches(name, names, n=1)

@@ -125,7 +125,8 @@ def test_up_hands_over_to_the_composition_root(monkeypatch):
     monkeypatch.setitem(sys.modules, "lictor.cli.wiring", wiring)
     assert run_here(["up", "-c", "my.yml", "-d"]) == 6
     assert run_here(["up"]) == 6
-    assert called == [("my.yml", True), (None, False)]
+    assert run_here(["up", "--on-term", "keep"]) == 6
+    assert called == [("my.yml", True, None), (None, False, None), (None, False, "keep")]
 
 
 def test_version_is_said_in_both_ways(run):

@@ -69,6 +69,8 @@ class RunningAgent:
 
     `consul` is the address of somebody's Consul; None leaves the section out. `sections` replace or
     add whole sections. `env` is added to a small environment without any `CONSUL_*` or `LICTOR_*`.
+    `under` is a command that runs the agent (`unshare ...`): then `pid` is that command's.
+    `options` go to `lictor up`.
     Use it as a context manager, or call `start` and `close`.
     """
 
@@ -81,7 +83,11 @@ class RunningAgent:
         agent: Mapping[str, Any] | None = None,
         sections: Mapping[str, Any] | None = None,
         env: Mapping[str, str] | None = None,
+        under: Iterable[str] = (),
+        options: Iterable[str] = (),
     ) -> None:
+        self._under = list(under)
+        self._options = list(options)
         # Short: a Unix socket's path has at most 107 bytes.
         self.dir = Path(tempfile.mkdtemp(prefix="lictor-e-", dir="/tmp"))
         self.data_dir = self.dir / "d"
@@ -120,7 +126,10 @@ class RunningAgent:
         """`lictor up`, and wait until it answers."""
         with self.stderr.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "lictor", "up", "-c", str(self.config)],
+                [
+                    *(*self._under, sys.executable, "-m", "lictor", "up"),
+                    *("-c", str(self.config), *self._options),
+                ],
                 env=self.env,
                 cwd=self.dir,
                 stdin=subprocess.DEVNULL,

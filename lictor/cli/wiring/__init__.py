@@ -8,11 +8,22 @@ from __future__ import annotations
 from typing import Any
 
 
-def run_agent(config: str | None, detach: bool) -> int:  # noqa: FBT001 - the flag of `up -d`
+def run_agent(
+    config: str | None,
+    detach: bool,  # noqa: FBT001 - the flag of `up -d`
+    on_term: str | None = None,
+) -> int:
     """`lictor up`: run the agent in the foreground, or start one that outlives this terminal."""
     from lictor.cli.wiring import detached, foreground
 
-    return detached.start(config) if detach else foreground.run(config)
+    return detached.start(config, on_term) if detach else foreground.run(config, on_term)
+
+
+def systemd_unit(config: str | None, *, user: bool) -> str:
+    """`lictor generate systemd`: the text of a unit for this installation and config.yml."""
+    from lictor.cli.wiring import generated
+
+    return generated.systemd_unit(config, user=user)
 
 
 def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from lictor.core.errors import OperationFailed
 _LIMIT = 30.0  # seconds until it must answer
 
 
-def start(explicit: str | None) -> int:
+def start(explicit: str | None, on_term: str | None = None) -> int:
     """Start it; 0 when it answers. Its own words go to `data_dir/agent.log`."""
     path = find_config(explicit)
     data_dir = read_config(path).agent.data_dir  # a wrong config is told here, on this terminal
@@ -23,7 +23,10 @@ def start(explicit: str | None) -> int:
     with log_path.open("ab") as log:
         begun = log.tell()
         child = subprocess.Popen(
-            [sys.executable, "-m", "lictor", "up", "-c", str(path)],
+            [
+                *(sys.executable, "-m", "lictor", "up", "-c", str(path)),
+                *(("--on-term", on_term) if on_term else ()),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

@@ -9,10 +9,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import os
 import signal
 import socket
 import sys
 from collections.abc import Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,27 +23,38 @@ from lictor.cli.wiring.configured import find_config, read_config, remember_port
 from lictor.cli.wiring.consul import link_for
 from lictor.core.config.settings import Config, WebSettings
 from lictor.core.drivers.observed import ObservedDriver
+from lictor.core.drivers.oom import unspare_child
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.spawn import default_signals
 from lictor.core.drivers.tree import become_subreaper
 from lictor.core.errors import AgentExists, ConsulUnreachable
+from lictor.core.model.desired import DesiredState
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import because
+from lictor.core.model.state import Phase
+from lictor.core.probes.command import probe_command
 from lictor.core.probes.host import ProcUsage, port_holder, port_taken
 from lictor.core.probes.prober import LictorProber
-from lictor.core.runtime import views
+from lictor.core.runtime import own, views
 from lictor.core.runtime.agent import Agent, Equipment
 from lictor.core.runtime.clock import SystemClock
 from lictor.core.runtime.control import ControlServer
 from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.notify import Herald, Notifier
 from lictor.core.runtime.operations import Operations
+from lictor.core.runtime.recycler import Recycler
 from lictor.core.runtime.store import SqliteStore
 
 _SAME_KEYPRESS = 0.3  # seconds
 
 
-def run(explicit: str | None) -> int:
-    """`lictor up` in the foreground. Raises `LictorError` for what keeps it from starting."""
+def run(explicit: str | None, on_term: str | None = None) -> int:
+    """`lictor up` in the foreground. Raises `LictorError` for what keeps it from starting.
+
+    `on_term` (stop or keep) overrides `agent.on_term` for as long as this agent lives.
+    """
     waiting = agent_log.begin()
+    own.begin()
     path = find_config(explicit)
     config = read_config(path)
     datadir = DataDir.open(config.agent.data_dir)
@@ -50,9 +63,18 @@ def run(explicit: str | None) -> int:
         listener = _listen(config.web) if config.web.enabled else None
         default_signals()
         become_subreaper()
+        notifier = Notifier.from_environment(os.environ)
         with asyncio.Runner(loop_factory=_fast_loop()) as runner:
             return runner.run(
-                _run(path, config, datadir, listener, lambda: agent_log.finish(waiting))
+                _run(
+                    path,
+                    config,
+                    datadir,
+                    listener,
+                    lambda: agent_log.finish(waiting),
+                    notifier=notifier,
+                    on_term=on_term,
+                )
             )
     finally:
         datadir.close()
@@ -64,6 +86,9 @@ async def _run(
     datadir: DataDir,
     listener: socket.socket | None,
     load_log: Callable[[], None],
+    *,
+    notifier: Notifier | None,
+    on_term: str | None,
 ) -> int:
     agent_id, node = datadir.agent_id(), datadir.node(config.agent.node)
     link = link_for(config.consul, data_dir=datadir.path, node=node)
@@ -74,7 +99,7 @@ async def _run(
             hint="scripts/get-consul brings the program; CONSUL_BIN names one.",
         )
     store = SqliteStore(datadir.path / "state.db")
-    prober = LictorProber()
+    prober = LictorProber({"command": partial(probe_command, spawned=unspare_child)})
     process = ProcessDriver(datadir.logs, agent_id, node=node)
     tools = Equipment(
         datadir=datadir,
@@ -89,30 +114,45 @@ async def _run(
         web=_web(listener) if listener is not None else None,
     )
     agent = Agent(config, tools)
-    operations = Operations(agent, lambda: _reload(agent))
+    herald = _herald(agent, notifier) if notifier is not None else None
+    operations = Operations(agent, lambda: _reload(agent, notifier))
     control = ControlServer(datadir.socket, operations.handle, group=config.agent.socket_group)
 
     async def opened() -> None:
         await control.start()
+        if herald is not None:
+            agent.background.keep("notify", herald.attend)
         await asyncio.to_thread(load_log)
-        for note in config.notes:
-            _talk(str(note))
-        if link.problem is not None:
-            _talk(f"{views.say(link.problem)} Services are supervised without it.")
-        agent.background.keep("orphans", lambda: _reap(process))
-        agent.background.keep("banner", lambda: _banner(agent), once=True)
+        _settle_in(agent, process)
 
-    _take_signals(agent)
+    _take_signals(agent, on_term, notifier)
     try:
         await agent.run(opened)
     finally:
+        if herald is not None:
+            herald.stopping()
         await control.close()
         await prober.close()
         await link.close()
         store.close()
         if listener is not None:
             listener.close()
+        if notifier is not None:
+            notifier.close()
     return 0
+
+
+def _settle_in(agent: Agent, process: ProcessDriver) -> None:
+    """What can wait until the first services are starting."""
+    for note in agent.config.notes:
+        _talk(str(note))
+    problem = agent.tools.link.problem
+    if problem is not None:
+        _talk(f"{views.say(problem)} Services are supervised without it.")
+    recycler = Recycler(agent.reconciler, agent.usage)
+    agent.background.keep("recycle", recycler.watch)
+    agent.background.keep("orphans", lambda: own.collect_orphans(process))
+    agent.background.keep("banner", lambda: _banner(agent), once=True)
 
 
 def _reread(path: Path) -> Config:
@@ -121,8 +161,27 @@ def _reread(path: Path) -> Config:
     return config
 
 
-def _reload(agent: Agent) -> dict[str, Any]:
-    changes = agent.reload()
+def _herald(agent: Agent, notifier: Notifier) -> Herald:
+    """Who tells systemd; `agent` is asked each time, nothing is kept."""
+
+    def status() -> str:
+        if agent.ending:
+            return views.say(because("agent.stopping"))
+        wanted = [
+            key
+            for key, want in agent.reconciler.desired.items()
+            if want.state is not DesiredState.STOPPED
+        ]
+        actual = agent.reconciler.actual()
+        ready = sum(key in actual and actual[key].phase is Phase.READY for key in wanted)
+        return views.say(because("agent.ready_count", ready=ready, wanted=len(wanted)))
+
+    return Herald(notifier, status=status, change=agent.bell.wait, ending=lambda: agent.ending)
+
+
+def _reload(agent: Agent, notifier: Notifier | None) -> dict[str, Any]:
+    with notifier.reloading() if notifier is not None else contextlib.nullcontext():
+        changes = agent.reload()
     return {
         "added": [str(key) for key in changes.added],
         "removed": [str(key) for key in changes.removed],
@@ -133,7 +192,7 @@ def _reload(agent: Agent) -> dict[str, Any]:
     }
 
 
-def _take_signals(agent: Agent) -> None:
+def _take_signals(agent: Agent, on_term: str | None, notifier: Notifier | None) -> None:
     loop = asyncio.get_running_loop()
     interrupted = 0.0
 
@@ -146,25 +205,20 @@ def _take_signals(agent: Agent) -> None:
         interrupted = interrupted or now
         agent.stop(keep=False)
 
-    def terminate() -> None:
-        agent.stop(keep=agent.config.agent.on_term == "keep")  # as the last reload says
-
     def hang_up() -> None:
         try:
-            _reload(agent)
+            _reload(agent, notifier)
         except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
             _talk(f"The configuration was not reloaded: {error}")
+
+    def terminate() -> None:
+        keep = (on_term or agent.config.agent.on_term) == "keep"  # as the last reload says
+        # With pid 1 its whole container ends: then an orderly end is the better one.
+        agent.stop(keep=keep and not own.is_init())
 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, terminate)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-
-
-async def _reap(process: ProcessDriver) -> None:
-    """We are the subreaper: what daemonised below us and died is ours to collect."""
-    while True:
-        await asyncio.sleep(5.0)
-        process.reap_orphans()
 
 
 def _web(listener: socket.socket) -> Callable[[Agent], Awaitable[None]]:

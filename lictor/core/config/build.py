@@ -40,6 +40,7 @@ from lictor.core.model.spec import (
     ParamSpec,
     ParamValue,
     ProbeSpec,
+    RecycleSpec,
     RestartPolicy,
     ServiceSpec,
     StopSpec,
@@ -195,6 +196,7 @@ class _Work:
             depends_on=self._dependencies(),
             optional=model.optional,
             activation=model.activation,
+            recycle=RecycleSpec(**model.recycle.model_dump()) if model.recycle else RecycleSpec(),
             log=LogSpec(model.log.max_size, model.log.keep),
             logs=tuple(str(resolve(log, cwd, self.builder.context.env)) for log in model.logs),
             params=params,
@@ -363,7 +365,7 @@ def _modes(model: ServiceModel) -> tuple[str, ...]:
 def _later(model: ServiceModel) -> dict[str, object]:
     """What a later capability will use, as plain data."""
     result: dict[str, object] = {}
-    for name in ("docker", "gpu", "limits", "recycle"):
+    for name in ("docker", "gpu", "limits"):
         part = getattr(model, name)
         if part is not None:
             result[name] = part.model_dump(exclude_none=True)

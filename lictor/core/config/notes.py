@@ -29,7 +29,6 @@ SERVICE = (
     Row(("driver",), "Docker is not driven yet: this service stays blocked", "docker"),
     Row(("gpu",), "GPUs are not given out yet: the service starts without a claim"),
     Row(("limits",), "limits are not enforced yet"),
-    Row(("recycle",), "the service is not recycled yet"),
     Row(("activation",), "not started by a request yet: start it by hand", "on-demand"),
     Row(("idle_timeout",), "an idle service is not stopped yet"),
     Row(("group",), "members of a group do not fall back to each other yet"),

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lictor.core.config.settings import Config
 from lictor.core.config.units import format_duration, format_size
-from lictor.core.model.spec import ParamRef, ProbeSpec, ServiceSpec
+from lictor.core.model.spec import ParamRef, ProbeSpec, RecycleSpec, ServiceSpec
 
 MASK = "***"
 _SECRET = re.compile(r"token|key|secret|password|passwd|credential", re.IGNORECASE)
@@ -74,6 +74,7 @@ def service(spec: ServiceSpec) -> dict[str, object]:
         "depends_on": {dep.name: {"required": dep.required} for dep in spec.depends_on},
         "optional": spec.optional,
         "activation": spec.activation,
+        "recycle": _recycle(spec.recycle),
         "log": {"max_size": format_size(spec.log.max_size), "keep": spec.log.keep},
         "logs": list(spec.logs),
         "params": _params(spec),
@@ -127,13 +128,19 @@ def _params(spec: ServiceSpec) -> dict[str, object]:
     return result
 
 
+def _recycle(recycle: RecycleSpec) -> dict[str, object]:
+    rss = None if recycle.rss is None else format_size(recycle.rss)
+    age = None if recycle.age is None else format_duration(recycle.age)
+    return {name: value for name, value in (("rss", rss), ("age", age)) if value is not None}
+
+
 def _later(later: Mapping[str, object]) -> dict[str, object]:
     def value(name: str, raw: object) -> object:
         if isinstance(raw, Mapping):
             return {key: value(key, inner) for key, inner in raw.items()}
-        if name in {"memory", "rss", "shm_size"} and isinstance(raw, int):
+        if name in {"memory", "shm_size"} and isinstance(raw, int):
             return format_size(raw)
-        if name in {"idle_timeout", "age"} and isinstance(raw, float):
+        if name == "idle_timeout" and isinstance(raw, float):
             return format_duration(raw)
         return raw
 

@@ -22,6 +22,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from lictor.core.drivers.oom import unspare_child
 from lictor.core.drivers.tree import JOB, MARK, RUN, read_proc, ticks_now
 from lictor.core.errors import StartFailed
 from lictor.core.model.spec import LogSpec, ServiceSpec
@@ -196,6 +197,7 @@ def launch(
         raise _diagnose(error, spec, argv[0], env) from error
     # From here on the child is ours alone: Popen must neither warn about it nor collect its status.
     child.returncode = 0
+    unspare_child(child.pid)
     return _hold(child.pid)
 
 

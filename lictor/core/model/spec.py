@@ -105,6 +105,18 @@ class LogSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class RecycleSpec:
+    """When to start it afresh although nothing is wrong with it yet; None: never.
+
+    `rss` is resident memory in bytes, of all its processes together; `age` is seconds since its
+    start. For programs that leak: an orderly restart now is better than an out-of-memory kill.
+    """
+
+    rss: int | None = None
+    age: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Dependency:
     """Start after `name` is *ready*. Not `required`: only the order matters, if it runs at all."""
 
@@ -142,6 +154,7 @@ class ServiceSpec:
     depends_on: tuple[Dependency, ...] = ()
     optional: bool = False
     activation: Activation = "always"
+    recycle: RecycleSpec = field(default_factory=RecycleSpec)
     log: LogSpec = field(default_factory=LogSpec)
     logs: tuple[str, ...] = ()
     params: Mapping[str, ParamSpec] = field(default_factory=dict)

@@ -108,6 +108,8 @@ class ServiceState:
     `next_start` is set in `backoff` only. `failing_since` is when the health check went critical.
     `operator_restart_wall` is the last restart order that was acted on. `done`: it ended by itself
     as its policy allows, and a new start needs an order. `unregistered` is `lictor unregister`.
+    `ended_because` says why the last run ended, if nobody ordered it. `recycles` counts runs in a
+    row that were ended for `recycle`, each before it had been ready for `restart.reset_after`.
     """
 
     phase: Phase = Phase.STOPPED
@@ -131,3 +133,5 @@ class ServiceState:
     done: bool = False
     unregistered: bool = False
     adopted: bool = False
+    ended_because: Reason | None = None
+    recycles: int = 0

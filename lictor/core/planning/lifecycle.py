@@ -100,6 +100,20 @@ def stopped(state: ServiceState, reason: Reason, exit_: Exit | None, *, now: flo
         spared=False,
         next_start=None,
         last_exit=None,  # an ordered end explains no later restart
+        ended_because=None,
+    )
+
+
+def recycled(
+    state: ServiceState, spec: ServiceSpec, reason: Reason, exit_: Exit | None, *, now: float
+) -> ServiceState:
+    """Ended to be started afresh. Nobody's failure and nobody's order: `failures` stays."""
+    ready_for = 0.0 if state.ready_since is None else now - state.ready_since
+    return replace(
+        stopped(state, reason, exit_, now=now),
+        failures=state.failures,
+        ended_because=reason,
+        recycles=1 if ready_for >= spec.restart.reset_after else state.recycles + 1,
     )
 
 
@@ -126,7 +140,7 @@ def failed_run(
         jitter=jitter,
         spared=state.spared,
     )
-    after = replace(_ended(state, exit_), since=now, failures=verdict.failures)
+    after = replace(_ended(state, exit_), since=now, failures=verdict.failures, ended_because=why)
     if isinstance(verdict, restart.Again):
         return replace(
             after,

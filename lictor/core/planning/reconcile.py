@@ -13,6 +13,7 @@ plan is made from the new snapshot. Waves of dependencies follow from that by th
     running    failed                          start only on a new order or a new definition
     running    starting ready unhealthy        restart on a new definition or a restart order
     running    unhealthy                       restart if `on_unhealthy` says so
+    running    ready unhealthy                 restart if `recycle` says so
     any        stopping                        nothing: its runner is busy
     any        unknown                         nothing: nobody knows what would be done
     maintenance  any                           nothing: hands off
@@ -28,6 +29,7 @@ from lictor.core.model.plan import Action, Plan, Verb
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import Dependency
 from lictor.core.model.state import Phase, ServiceState
+from lictor.core.planning import recycle
 from lictor.core.planning.order import instances_of
 
 Actual = Mapping[ServiceKey, ServiceState]
@@ -39,19 +41,28 @@ _WAITING = frozenset({Phase.STOPPED, Phase.QUEUED, Phase.BLOCKED})
 
 
 def plan(
-    desired: Desired, actual: Actual, now: float, *, only: Iterable[ServiceKey] | None = None
+    desired: Desired,
+    actual: Actual,
+    now: float,
+    *,
+    only: Iterable[ServiceKey] | None = None,
+    memory: Mapping[ServiceKey, int] | None = None,
 ) -> Plan:
     """The next step of every service that needs one; `only` restricts it to some services.
 
+    `memory` is what the present runs use, in bytes, as far as it was measured (for `recycle`).
     Pure and deterministic. Applying the steps and planning again gives an empty plan unless
     something else happened (property-tested).
     """
     keys = dict.fromkeys((*desired, *actual) if only is None else only)
-    steps = (_step(key, desired, actual, now) for key in keys)
+    used = memory or {}
+    steps = (_step(key, desired, actual, now, used.get(key)) for key in keys)
     return Plan(tuple(step for step in steps if step is not None))
 
 
-def _step(key: ServiceKey, desired: Desired, actual: Actual, now: float) -> Action | None:
+def _step(
+    key: ServiceKey, desired: Desired, actual: Actual, now: float, memory: int | None
+) -> Action | None:
     state = actual.get(key, _AT_REST)
     want = desired.get(key)
     if state.phase in _HANDS_OFF:
@@ -66,7 +77,7 @@ def _step(key: ServiceKey, desired: Desired, actual: Actual, now: float) -> Acti
     if want.state is DesiredState.STOPPED:
         return _towards_stopped(key, want, state, desired, actual)
     if state.phase.running:
-        return _while_running(key, want, state)
+        return _while_running(key, want, state, now, memory)
     return _towards_running(key, want, state, desired, actual, now)
 
 
@@ -88,7 +99,9 @@ def _towards_stopped(
     return Action(Verb.STOP, key, reason)
 
 
-def _while_running(key: ServiceKey, want: DesiredService, state: ServiceState) -> Action | None:
+def _while_running(
+    key: ServiceKey, want: DesiredService, state: ServiceState, now: float, memory: int | None
+) -> Action | None:
     if want.blocked is not None:
         return Action(Verb.STOP, key, want.blocked)
     if state.fingerprint and state.fingerprint != want.spec.fingerprint():
@@ -97,7 +110,8 @@ def _while_running(key: ServiceKey, want: DesiredService, state: ServiceState) -
         return Action(Verb.RESTART, key, _restart_reason(want))
     if state.phase is Phase.UNHEALTHY and want.spec.health.on_unhealthy == "restart":
         return Action(Verb.RESTART, key, because("unhealthy", output=state.health_output))
-    return None
+    worn = recycle.due(want.spec, state, now=now, memory=memory)
+    return Action(Verb.RESTART, key, worn) if worn is not None else None
 
 
 def _towards_running(

@@ -12,6 +12,7 @@ import contextlib
 import os
 import signal
 import subprocess
+from collections.abc import Callable
 
 from lictor.core.model.spec import ProbeSpec
 from lictor.core.ports import ProbeResult
@@ -21,8 +22,10 @@ _OUTPUT_LIMIT = 64 * 1024
 _INHERITED = ("PATH", "HOME", "LANG", "TZ")
 
 
-async def probe_command(spec: ProbeSpec) -> ProbeResult:
-    """Run `spec.argv` once."""
+async def probe_command(
+    spec: ProbeSpec, spawned: Callable[[int], None] | None = None
+) -> ProbeResult:
+    """Run `spec.argv` once; `spawned` hears of its pid as soon as there is one."""
     if not spec.argv:
         return ProbeResult(passed=False, output="there is no command to run")
     env = {name: os.environ[name] for name in _INHERITED if name in os.environ}
@@ -30,6 +33,8 @@ async def probe_command(spec: ProbeSpec) -> ProbeResult:
     try:
         os.set_blocking(write_end, True)
         child = _spawn(spec, env, write_end)
+        if spawned is not None:
+            spawned(child.pid)
     except (OSError, ValueError) as error:
         os.close(read_end)
         words = error.strerror if isinstance(error, OSError) else str(error)

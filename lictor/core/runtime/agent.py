@@ -129,6 +129,12 @@ class Agent:
         """Begin the end; `keep` leaves the services running and registered."""
         self._keep = keep
         self._ending.set()
+        self.bell.ring()
+
+    @property
+    def ending(self) -> bool:
+        """Whether it was told to stop."""
+        return self._ending.is_set()
 
     async def stopped(self) -> None:
         """Wait until everything has ended."""

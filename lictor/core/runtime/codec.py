@@ -16,8 +16,13 @@ def state_row(state: ServiceState) -> dict[str, object]:
     row = asdict(state)
     row["phase"] = state.phase.value
     row["health"] = state.health.value if state.health else None
-    row["reason"] = {"code": state.reason.code, "params": dict(state.reason.params)}
+    row["reason"] = _reason_row(state.reason)
+    row["ended_because"] = _reason_row(state.ended_because) if state.ended_because else None
     return row
+
+
+def _reason_row(reason: Reason) -> dict[str, object]:
+    return {"code": reason.code, "params": dict(reason.params)}
 
 
 def state_from(row: Mapping[str, Any]) -> ServiceState | None:
@@ -26,13 +31,14 @@ def state_from(row: Mapping[str, Any]) -> ServiceState | None:
         fields = dict(row)
         reason = fields.pop("reason")
         identity, exit_ = fields.pop("identity"), fields.pop("last_exit")
-        health = fields.pop("health")
+        health, ended = fields.pop("health"), fields.pop("ended_because", None)
         return ServiceState(
             **{**fields, "phase": Phase(fields["phase"])},
             reason=Reason(str(reason["code"]), reason["params"]),
             identity=Identity(**identity) if identity else None,
             last_exit=Exit(**exit_) if exit_ else None,
             health=Health(health) if health else None,
+            ended_because=Reason(str(ended["code"]), ended["params"]) if ended else None,
         )
     except (KeyError, TypeError, ValueError, AttributeError):
         return None

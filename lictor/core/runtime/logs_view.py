@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lictor.core.runtime.control import Emit
-from lictor.core.runtime.logs import follow, search, tail
+from lictor.core.runtime.log_follow import follow
+from lictor.core.runtime.logs import search, tail
 
 _MOST_LINES = 10_000
 

@@ -15,7 +15,7 @@ from dataclasses import replace
 from lictor.core.model.desired import Desired, DesiredState, Source
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.plan import Plan, Verb
-from lictor.core.model.state import ServiceState
+from lictor.core.model.state import Identity, ServiceState
 from lictor.core.planning.reconcile import plan
 from lictor.core.ports import Clock
 from lictor.core.runtime.runner import Runner
@@ -39,6 +39,7 @@ class Reconciler:
         self._paused = True
         self._halted = False
         self._spared: frozenset[ServiceKey] = frozenset()
+        self._memory: Mapping[ServiceKey, tuple[Identity, int]] = {}
 
     @property
     def desired(self) -> Desired:
@@ -87,9 +88,13 @@ class Reconciler:
             self._scheduled = True
             asyncio.get_running_loop().call_soon(self._pass)
 
+    def weighed(self, memory: Mapping[ServiceKey, tuple[Identity, int]]) -> None:
+        """What some runs were just seen to use, in bytes; it says nothing about any later run."""
+        self._memory = memory
+
     def preview(self) -> Plan:
         """What would be done now, for `lictor plan`."""
-        return plan(self._desired, self.actual(), self._clock.now())
+        return plan(self._desired, self.actual(), self._clock.now(), memory=self._used())
 
     async def keep_passing(self) -> None:
         """The safety net: a full pass every ten seconds, for ever."""
@@ -102,7 +107,15 @@ class Reconciler:
         if self._paused:
             return
         dirty, self._dirty = self._dirty, set()
-        self._act(plan(self._desired, self.actual(), self._clock.now(), only=dirty))
+        now, used = self._clock.now(), self._used()
+        self._act(plan(self._desired, self.actual(), now, only=dirty, memory=used))
+
+    def _used(self) -> Mapping[ServiceKey, int]:
+        return {
+            key: used
+            for key, (identity, used) in self._memory.items()
+            if key in self.runners and self.runners[key].state.identity == identity
+        }
 
     def _act(self, todo: Plan) -> None:
         for action in todo.actions:

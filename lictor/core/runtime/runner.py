@@ -20,7 +20,7 @@ from lictor.core.model.plan import Action, Verb
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Phase, ServiceState
-from lictor.core.planning import health, lifecycle
+from lictor.core.planning import health, lifecycle, recycle
 from lictor.core.ports import Driver, ProbeResult, Running
 from lictor.core.runtime.logs import last_lines
 from lictor.core.runtime.surroundings import Surroundings
@@ -341,7 +341,10 @@ class Runner:
         await asyncio.sleep(self.spec.stop.pause)
         self._counts_as_restart = True
         now = self._around.clock.now()
-        self._set(lifecycle.stopped(self.state, reason, exit_, now=now))
+        if recycle.is_reason(reason):
+            self._set(lifecycle.recycled(self.state, self.spec, reason, exit_, now=now))
+        else:
+            self._set(lifecycle.stopped(self.state, reason, exit_, now=now))
 
     async def _end_processes(self) -> Exit | None:
         # An end that was itself interrupted has left its process in `_ending`.

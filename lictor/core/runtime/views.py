@@ -57,9 +57,9 @@ def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> li
         found.append(because("elapsed", elapsed=elapsed, startup=want.spec.health.startup))
     if state.phase is Phase.READY and state.failing_since is not None:
         found.append(because("health.failing", output=state.health_output))
-    if state.phase is Phase.READY and state.restarts and state.last_exit is not None:
+    if state.phase is Phase.READY and state.restarts and state.ended_because is not None:
         found.append(because("restarted_because", count=state.restarts))
-        found.append(state.last_exit.reason())
+        found.append(state.ended_because)
     elif state.phase is Phase.READY and state.restarts:
         found.append(because("restarted", count=state.restarts))
     if want is not None and want.state.value == "maintenance":

@@ -14,10 +14,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lictor.core.errors import OperationFailed
+from lictor.core.runtime.log_follow import follow
 from lictor.core.runtime.logs import (
     LINE_LIMIT,
     Lines,
-    follow,
     last_lines,
     rotated,
     safe_line,

@@ -207,6 +207,15 @@ def keep_pipe(options):
     print("late", flush=True)
 
 
+def zombies(options):
+    """Makes `--count` children that exit and are never waited for."""
+    for _ in range(options.count):
+        if os.fork() == 0:
+            os._exit(0)
+    tell(options, "made")
+    work(options)
+
+
 def rename(options):
     """Changes its name to one with a bracket, a newline and another pid in it."""
     with open("/proc/self/comm", "w") as file:
@@ -245,6 +254,54 @@ def slow_health(options):
 def health_500(options):
     """Answers every request with 500, and a reason phrase full of escapes."""
     serve(options.port, answer(b"500 \x1b[31mevil\x1b[0m"))
+
+
+def flap_health(options):
+    """Changes between 200 and 503 every `--seconds`, beginning with 200."""
+    begun = time.monotonic()
+
+    def reply(connection):
+        well = int((time.monotonic() - begun) / options.seconds) % 2 == 0
+        connection.sendall(answer(b"200 OK" if well else b"503 Service Unavailable"))
+
+    serve(options.port, reply)
+
+
+def turn_bad(options):
+    """Answers 200 for `--seconds`, and 500 from then on."""
+    begun = time.monotonic()
+
+    def reply(connection):
+        well = time.monotonic() - begun < options.seconds
+        connection.sendall(answer(b"200 OK" if well else b"500 Internal Server Error"))
+
+    serve(options.port, reply)
+
+
+def turn_deaf(options):
+    """Answers 200 for `--seconds`, then accepts no connection any more: connects still succeed."""
+    server = listen(options.port)
+    end = time.monotonic() + options.seconds
+    while time.monotonic() < end:
+        server.settimeout(max(0.01, end - time.monotonic()))
+        try:
+            connection, _ = server.accept()
+        except TimeoutError:
+            break
+        connection.recv(65536)
+        connection.sendall(answer(b"200 OK"))
+        connection.close()
+    rest()
+
+
+def eat_memory(options):
+    """Takes `--count` megabytes, 16 at a time, touches them, and keeps them."""
+    held = []
+    for _ in range(options.count // 16):
+        held.append(bytearray(os.urandom(1) * (16 << 20)))
+        time.sleep(0.01)
+    tell(options, "full")
+    work(options)
 
 
 def hang_accept(options):

@@ -1,0 +1,32 @@
+"""`lictor generate systemd` (also `generate-systemd`): files for other programs, on stdout.
+
+No agent is asked and nothing is written: what is printed is for a person to look at and to put
+where it belongs.
+"""
+
+from __future__ import annotations
+
+import importlib
+
+import click
+
+from lictor.cli.options import Localised, LocalisedGroup, help_if_alone
+from lictor.cli.output import write
+from lictor.cli.words import say
+
+
+@click.group("generate", cls=LocalisedGroup, help=say("help.generate"), invoke_without_command=True)
+@click.pass_context
+def generate(ctx: click.Context) -> int:
+    """See `help.generate`."""
+    return help_if_alone(ctx)
+
+
+@generate.command("systemd", cls=Localised, help=say("help.generate.systemd"))
+@click.option("-c", "--config", metavar="FILE", help=say("option.config"))
+@click.option("--user", is_flag=True, help=say("option.user_unit"))
+def systemd(config: str | None, user: bool) -> int:  # noqa: FBT001 - a flag
+    """See `help.generate.systemd`."""
+    wiring = importlib.import_module("lictor.cli.wiring")
+    write(wiring.systemd_unit(config, user=user).removesuffix("\n"))
+    return 0
