@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -115,6 +116,8 @@ async def _run(
     control = ControlServer(datadir.socket, operations.handle, group=config.agent.socket_group)
 
     async def opened() -> None:
+        gc.freeze()  # what was made so far stays: no later pass has to look at it
+        gc.enable()
         await control.start()
         if herald is not None:
             agent.background.keep("notify", herald.attend)
