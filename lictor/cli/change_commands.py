@@ -17,6 +17,7 @@ from lictor.cli.client import AgentSaid, Row, ask, rows_of
 from lictor.cli.options import Duration, data_command, names_argument
 from lictor.cli.output import Column, emit, show_table, talk
 from lictor.cli.paint import Cell, clean, state
+from lictor.cli.param_commands import Until
 from lictor.cli.progress import Progress
 from lictor.cli.status_commands import label
 from lictor.cli.words import say, sentence
@@ -35,7 +36,12 @@ EXIT_FAILED, EXIT_REFUSED, EXIT_TIMED_OUT = 1, 8, 124
 
 
 def _verb(name: str) -> Any:
-    """The command of one verb: all three take the same words."""
+    """The command of one verb: all three take the same words, but a restart has no end."""
+
+    def until_option(function: Any) -> Any:
+        if name == "restart":
+            return function
+        return click.option("--until", type=Until(), help=say("option.until"))(function)
 
     @data_command(name)
     @names_argument()
@@ -43,6 +49,8 @@ def _verb(name: str) -> Any:
     @click.option("--wait", "waiting", is_flag=True, help=say("option.wait"))
     @click.option("--timeout", type=Duration(), default=PATIENCE, help=say("option.timeout"))
     @click.option("--node", metavar="NODE", help=say("option.node"))
+    @until_option
+    @click.option("--reason", metavar="TEXT", help=say("option.reason"))
     @click.option("-y", "--yes", is_flag=True, help=say("option.yes"))
     def change(
         names: tuple[str, ...],
@@ -52,6 +60,8 @@ def _verb(name: str) -> Any:
         node: str | None,
         yes: bool,  # noqa: FBT001
         output: str,
+        reason: str | None,
+        until: str | None = None,
     ) -> int:
         if names and everything:
             raise click.UsageError(say("usage.names_and_all"))
@@ -65,6 +75,8 @@ def _verb(name: str) -> Any:
             "yes": yes,
             "timeout": timeout,
             "node": node,
+            **({} if until is None else {"until": until}),
+            **({} if reason is None else {"reason": reason}),
         }
         rows = _change(args, silence=timeout + GRACE if waiting else PROMPT)
         return _report(rows, output, waited=waiting)

@@ -7,6 +7,7 @@ colours and loses everything else that could steer the terminal; in a pipe it is
 from __future__ import annotations
 
 import sys
+from typing import Any
 
 import click
 
@@ -23,28 +24,34 @@ SEARCH_SILENCE = 60.0
 @data_command("logs")
 @names_argument(required=True)
 @click.option("-f", "--follow", is_flag=True, help=say("option.follow"))
-@click.option("-n", "--lines", type=click.IntRange(min=0), default=100, help=say("option.lines"))
+@click.option("-n", "--lines", type=click.IntRange(min=0), help=say("option.lines"))
 @click.option("--grep", metavar="TEXT", help=say("option.grep"))
-def logs(names: tuple[str, ...], follow: bool, lines: int, grep: str | None, output: str) -> int:  # noqa: FBT001 - a flag
+@click.option("--since", metavar="WHEN", help=say("option.log_since"))
+@click.option("--until", metavar="WHEN", help=say("option.log_until"))
+def logs(names: tuple[str, ...], output: str, **wanted: Any) -> int:
     """See `help.logs`. With `-f`, JSON is one object a line; without, one list."""
-    args = {"names": list(names), "lines": lines, "follow": follow, "grep": grep}
+    args = {"names": list(names), **wanted}
+    follow = bool(wanted["follow"])
     silence = None if follow else SEARCH_SILENCE
     if output != "table" and not follow:
         kept: list[Row] = []
         answer = ask("logs", args, silence=silence, on_item=kept.append)
         emit(kept, output, lambda: None)
-        _talk_about_empty(answer)
-        return 0
-    printer = _Printer(output, several=len(names) > 1)
-    answer = ask("logs", args, silence=silence, on_item=printer.item)
-    _talk_about_empty(answer)
+    else:
+        printer = _Printer(output, several=len(names) > 1)
+        answer = ask("logs", args, silence=silence, on_item=printer.item)
+    _talk_about_gaps(answer)
     return 0
 
 
-def _talk_about_empty(answer: object) -> None:
-    empty = answer.get("empty") if isinstance(answer, dict) else None
-    for name, path in (empty or {}).items():
+def _talk_about_gaps(answer: object) -> None:
+    """Say what is missing, beside the data: nothing was written, or not all could be kept."""
+    if not isinstance(answer, dict):
+        return
+    for name, path in (answer.get("empty") or {}).items():
         talk(clean(say("logs.empty", service=name, path=path)))
+    for name, lines in (answer.get("lost") or {}).items():
+        talk(clean(say("logs.lost", service=name, lines=lines)))
 
 
 class _Printer:

@@ -46,6 +46,9 @@ _LOOKS = {
     "already": ("●", "+", "good"),
     "requested": ("◐", ">", "busy"),
     "pending": ("◌", ".", "busy"),
+    "held": ("◇", "=", "odd"),
+    "refused": ("✖", "x", "bad"),
+    "overtaken": ("◌", ".", "quiet"),
 }
 
 _SGR_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")

@@ -38,14 +38,26 @@ class Assignment(click.ParamType):  # type: ignore[type-arg]
 
 
 class Until(click.ParamType):  # type: ignore[type-arg]
-    """A length of time from now (`2h`) or a moment (RFC 3339): sent as RFC 3339."""
+    """A length of time from now (`2h`), the next `18:00`, or a moment (RFC 3339).
+
+    Sent as RFC 3339.
+    """
 
     name = "until"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> str:
         """The moment, with its offset; a moment without one is local time."""
-        from datetime import UTC, datetime, timedelta
+        from datetime import UTC, datetime, time, timedelta
 
+        try:
+            clock = time.fromisoformat(str(value)) if ":" in str(value) else None
+        except ValueError:
+            clock = None
+        if clock is not None and clock.tzinfo is None:
+            now = datetime.now().astimezone()
+            today = datetime.combine(now.date(), clock)
+            later = today if today.astimezone() > now else today + timedelta(days=1)
+            return later.astimezone().isoformat(timespec="seconds")
         try:
             seconds = Duration().convert(value, param, ctx)
         except click.UsageError:
@@ -81,9 +93,12 @@ def set_params(
 @data_command("unset")
 @click.argument("name", type=ServiceName())
 @click.argument("keys", metavar="[KEY]...", nargs=-1)
-def unset_params(name: str, keys: tuple[str, ...], output: str) -> int:
+@click.option("--reason", metavar="TEXT", help=say("option.reason"))
+def unset_params(name: str, keys: tuple[str, ...], reason: str | None, output: str) -> int:
     """See `help.unset`. No key means all of them."""
-    args = {"name": name, "params": list(keys)}
+    args: dict[str, object] = {"name": name, "params": list(keys)}
+    if reason is not None:
+        args["reason"] = reason
     return _report(ask_object("unset", args, silence=WRITE_SILENCE), output)
 
 

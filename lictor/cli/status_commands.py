@@ -32,6 +32,7 @@ from lictor.cli.output import (
 from lictor.cli.paint import Cell, clean, state, watched
 from lictor.cli.words import how_long, say, sentence
 from lictor.core.errors import AgentUnreachable, LictorError, NoSuchService
+from lictor.core.locales import moment
 
 #: Seconds between two looks of `--watch`.
 WATCH_EVERY = 1.0
@@ -50,10 +51,10 @@ STATUS_COLUMNS = (
 )
 
 _DETAILS = (
-    "description", "node", "driver", "desired", "by", "why", "health", "address", "pid",
-    "container_id", "uptime_s", "restarts", "cpu_percent", "memory_mb", "next_start_s",
-    "last_error", "registered", "depends_on", "command", "checks", "log", "source", "containment",
-    "refused",
+    "description", "node", "driver", "desired", "by", "why", "until", "health", "address", "pid",
+    "container_id", "uptime_s", "restarts", "cpu_percent", "memory_mb", "processes", "threads",
+    "fds", "connections", "next_start_s", "last_error", "registered", "depends_on", "command",
+    "checks", "log", "source", "containment", "limits", "notes", "refused",
 )  # fmt: skip
 
 
@@ -160,6 +161,8 @@ def _detail(key: str, row: Row) -> str | None:
         return None
     if key == "address":
         return _address(row)
+    if key == "until":
+        return moment(float(value)) if isinstance(value, (int, float)) else str(value)
     if key in {"uptime_s", "next_start_s"}:
         return how_long(_whole(value))
     if key == "health":

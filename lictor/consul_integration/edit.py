@@ -25,7 +25,9 @@ def edited(text: bytes | None, change: DesiredChange) -> str | None:
     """
     if change.remove:
         return None
-    document = _fields(text)
+    document = {} if change.anew else _fields(text)
+    if change.clear_until:
+        document.pop("until", None)
     if change.clear_state:
         document.pop("state", None)
     if change.state is not None:

@@ -80,6 +80,11 @@ class Running(Protocol):
         """What to write down so that another agent can take this over."""
         ...
 
+    @property
+    def containment(self) -> str:
+        """How its processes are held together, for people; empty where there is none of ours."""
+        ...
+
     async def wait(self) -> Exit:
         """Wait until the main process has ended. Any number of callers, any number of times."""
         ...
@@ -115,6 +120,10 @@ class Driver(Protocol):
         """
         ...
 
+    def notes(self, spec: ServiceSpec) -> Sequence[Reason]:
+        """What this host cannot do for the service: no cgroup, limits that cannot be kept."""
+        ...
+
     def log_path(self, spec: ServiceSpec) -> Path | None:
         """The file that the service writes itself, if this driver has one."""
         ...
@@ -142,19 +151,39 @@ class Prober(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Usage:
-    """What the processes of one service use, the whole tree together."""
+    """What the processes of one service use, the whole tree together.
+
+    `cpu_percent`: 100 is one core. `fds` and `connections` (TCP sockets that are connected) are
+    counted only when asked for; None is not measured, or not ours to see.
+    """
 
     cpu_percent: float | None = None
     memory_bytes: int | None = None
     processes: int = 0
     threads: int = 0
+    fds: int | None = None
+    connections: int | None = None
 
 
 class UsageProbe(Protocol):
     """Samples what services use, in one pass over the process table."""
 
-    def sample(self, roots: Mapping[ServiceKey, Identity]) -> Mapping[ServiceKey, Usage]:
-        """Usage of each tree by its main process. Missing key: it is gone. At most 2 s old."""
+    def sample(
+        self,
+        roots: Mapping[ServiceKey, Identity],
+        *,
+        details: bool = False,
+        max_age: float = 2.0,
+    ) -> Mapping[ServiceKey, Usage]:
+        """Usage of each tree by its main process. Missing key: it is gone.
+
+        `max_age` (seconds) is how old it may be. `details` counts descriptors and connections too:
+        it looks at each of them, so it is to be called in a thread.
+        """
+        ...
+
+    def age(self) -> float:
+        """Seconds since the last look; what the next one says of CPU is the mean over them."""
         ...
 
 

@@ -20,14 +20,21 @@ def test_a_pipe_gets_the_lines_untouched(agent, run):
     done = run("logs", "piper")
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout == "".join(line["line"] + "\n" for line in LINES)
-    assert fake.args("logs") == {"names": ["piper"], "lines": 100, "follow": False, "grep": None}
+    assert fake.args("logs") == {
+        "names": ["piper"],
+        "lines": None,
+        "follow": False,
+        "grep": None,
+        "since": None,
+        "until": None,
+    }
 
 
 def test_options_are_passed_on(agent, run):
     fake = agent(logs=Stream([]))
-    run("logs", "piper", "stt", "-n", "5", "--grep", "ERROR")
+    run("logs", "piper", "stt", "-n", "5", "--grep", "ERROR", "--since", "10m", "--until", "14:05")
     expected = {"names": ["piper", "stt"], "lines": 5, "follow": False, "grep": "ERROR"}
-    assert fake.args("logs") == expected
+    assert fake.args("logs") == {**expected, "since": "10m", "until": "14:05"}
 
 
 def test_several_services_are_told_apart(agent, run):
@@ -67,6 +74,13 @@ def test_an_empty_log_says_where_it_would_be(agent, run):
         done = run("logs", "piper", *words)
         assert done.returncode == 0
         assert done.stderr == "piper has written nothing yet (/data/logs/piper.log).\n"
+
+
+def test_lines_that_a_full_disk_cost_are_not_hidden(agent, run):
+    agent(logs=Stream(LINES, ok={"empty": {}, "lost": {"piper": 7}}))
+    done = run("logs", "piper")
+    assert done.returncode == 0
+    assert done.stderr == "The disk was full: 7 lines of piper could not be kept.\n"
 
 
 def test_an_unknown_service_exits_4(agent, run):

@@ -52,3 +52,16 @@ def test_a_new_author_does_not_inherit_the_reason_of_the_last_one():
 @pytest.mark.parametrize("broken", [b"", b"{", b"[]", b"\xff", b"[" * 9000, b'{"stat": 1}'])
 def test_a_verb_repairs_a_document_that_nobody_can_read(broken):
     assert edited(broken, DesiredChange(state="running")) == '{"state": "running"}'
+
+
+def test_the_end_can_be_taken_away_and_a_new_one_set():
+    before = text(state="stopped", until="2024-05-01T10:00:00Z")
+    assert json.loads(edited(before, DesiredChange(clear_until=True))) == {"state": "stopped"}
+    later = DesiredChange(clear_until=True, until="2030-05-01T10:00:00Z")
+    assert json.loads(edited(before, later))["until"] == "2030-05-01T10:00:00Z"
+
+
+def test_a_document_that_begins_anew_keeps_nothing_of_the_old_one():
+    before = text(state="stopped", params={"a": 1}, until="2024-05-01T10:00:00Z", by="anna")
+    change = DesiredChange(state="running", anew=True)
+    assert json.loads(edited(before, change)) == {"state": "running"}

@@ -14,6 +14,9 @@ def run_agent(
     on_term: str | None = None,
 ) -> int:
     """`lictor up`: run the agent in the foreground, or start one that outlives this terminal."""
+    import gc
+
+    gc.disable()  # until the first services run: nothing that is imported now is garbage
     from lictor.cli.wiring import detached, foreground
 
     return detached.start(config, on_term) if detach else foreground.run(config, on_term)

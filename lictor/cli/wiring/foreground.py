@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import gc
 import importlib
 import os
 import signal
@@ -21,6 +22,7 @@ from typing import Any
 from lictor.cli.wiring import agent_log
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
+from lictor.consul_integration.link import Link
 from lictor.core.config.settings import Config, WebSettings
 from lictor.core.drivers.observed import ObservedDriver
 from lictor.core.drivers.oom import unspare_child
@@ -92,14 +94,9 @@ async def _run(
 ) -> int:
     agent_id, node = datadir.agent_id(), datadir.node(config.agent.node)
     link = link_for(config.consul, data_dir=datadir.path, node=node)
-    if config.consul.embedded == "always" and link.problem is not None:
-        raise ConsulUnreachable(
-            "The config asks for a Consul of Lictor's own (consul.embedded: always), and none can be"
-            f" run: {views.say(link.problem)}",
-            hint="scripts/get-consul brings the program; CONSUL_BIN names one.",
-        )
+    _require_consul(config, link)
     store = SqliteStore(datadir.path / "state.db")
-    prober = LictorProber({"command": partial(probe_command, spawned=unspare_child)})
+    prober = _prober()
     process = ProcessDriver(datadir.logs, agent_id, node=node)
     tools = Equipment(
         datadir=datadir,
@@ -119,6 +116,8 @@ async def _run(
     control = ControlServer(datadir.socket, operations.handle, group=config.agent.socket_group)
 
     async def opened() -> None:
+        gc.freeze()  # what was made so far stays: no later pass has to look at it
+        gc.enable()
         await control.start()
         if herald is not None:
             agent.background.keep("notify", herald.attend)
@@ -140,6 +139,20 @@ async def _run(
         if notifier is not None:
             notifier.close()
     return 0
+
+
+def _require_consul(config: Config, link: Link) -> None:
+    if config.consul.embedded == "always" and link.problem is not None:
+        raise ConsulUnreachable(
+            "The config asks for a Consul of Lictor's own (consul.embedded: always), and none can be"
+            f" run: {views.say(link.problem)}",
+            hint="scripts/get-consul brings the program; CONSUL_BIN names one.",
+        )
+
+
+def _prober() -> LictorProber:
+    # A program that asks is no part of the agent: the kernel may end it first.
+    return LictorProber({"command": partial(probe_command, spawned=unspare_child)})
 
 
 def _settle_in(agent: Agent, process: ProcessDriver) -> None:

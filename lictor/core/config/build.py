@@ -35,6 +35,7 @@ from lictor.core.model.names import BadName, canonical
 from lictor.core.model.spec import (
     Dependency,
     HealthSpec,
+    Limits,
     LogSpec,
     ParamRef,
     ParamSpec,
@@ -193,6 +194,7 @@ class _Work:
             checks={name: self._check(name, c) for name, c in model.checks.items()},
             restart=_restart(model),
             stop=StopSpec(model.stop.signal, model.stop.timeout, model.stop.pause),
+            limits=Limits(**model.limits.model_dump()) if model.limits else Limits(),
             depends_on=self._dependencies(),
             optional=model.optional,
             activation=model.activation,
@@ -365,7 +367,7 @@ def _modes(model: ServiceModel) -> tuple[str, ...]:
 def _later(model: ServiceModel) -> dict[str, object]:
     """What a later capability will use, as plain data."""
     result: dict[str, object] = {}
-    for name in ("docker", "gpu", "limits"):
+    for name in ("docker", "gpu"):
         part = getattr(model, name)
         if part is not None:
             result[name] = part.model_dump(exclude_none=True)

@@ -28,13 +28,11 @@ class Row:
 SERVICE = (
     Row(("driver",), "Docker is not driven yet: this service stays blocked", "docker"),
     Row(("gpu",), "GPUs are not given out yet: the service starts without a claim"),
-    Row(("limits",), "limits are not enforced yet"),
     Row(("activation",), "not started by a request yet: start it by hand", "on-demand"),
     Row(("idle_timeout",), "an idle service is not stopped yet"),
     Row(("group",), "members of a group do not fall back to each other yet"),
     Row(("rank",), "members of a group do not fall back to each other yet"),
     Row(("metrics",), "its metrics are not offered to Prometheus yet"),
-    Row(("log",), "log files are rotated when the service starts, not yet while it runs"),
     *(Row(("checks", "*", kind), f"{kind} is not asked yet") for kind in PROTOCOL_KINDS),
 )
 

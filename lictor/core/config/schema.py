@@ -31,7 +31,7 @@ SCHEMA_TITLE = "Lictor: config.yml"
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class AgentModel(_Section):

@@ -47,7 +47,7 @@ DriverWord = Literal["process", "docker", "observed"]
 
 
 class _Part(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class _Probe(_Part):

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from lictor.core.config.settings import Config
 from lictor.core.config.units import format_duration, format_size
-from lictor.core.model.spec import ParamRef, ProbeSpec, RecycleSpec, ServiceSpec
+from lictor.core.model.spec import Limits, ParamRef, ProbeSpec, RecycleSpec, ServiceSpec
 
 MASK = "***"
 _SECRET = re.compile(r"token|key|secret|password|passwd|credential", re.IGNORECASE)
@@ -71,6 +71,7 @@ def service(spec: ServiceSpec) -> dict[str, object]:
             "timeout": format_duration(spec.stop.timeout),
             "pause": format_duration(spec.stop.pause),
         },
+        "limits": _limits(spec.limits),
         "depends_on": {dep.name: {"required": dep.required} for dep in spec.depends_on},
         "optional": spec.optional,
         "activation": spec.activation,
@@ -126,6 +127,11 @@ def _params(spec: ServiceSpec) -> dict[str, object]:
             shown["pattern"] = param.pattern
         result[name] = shown
     return result
+
+
+def _limits(limits: Limits) -> dict[str, object]:
+    sizes = {} if limits.memory is None else {"memory": format_size(limits.memory)}
+    return {**limits.given(), **sizes}
 
 
 def _recycle(recycle: RecycleSpec) -> dict[str, object]:

@@ -1,7 +1,8 @@
 """Ending a process tree: ask, wait, insist, and look again until nothing is left.
 
 The loop is driven by events: a pidfd of each process tells its end, and only when all that were
-seen have ended is the table read again, so a service that ends well costs two passes in all.
+seen have ended is the table read again, so a service that ends well costs two passes in all, or
+one with a cgroup: while somebody is in it, it says itself who.
 Every caller runs the loop for himself over shared state; a second caller with a shorter timeout
 hurries the first, and a cancelled one leaves nothing half done behind. What this never does: it
 never returns while a process of the tree lives that can be killed.
@@ -16,10 +17,12 @@ import os
 import signal
 from collections.abc import Callable
 
+from lictor.core.drivers.cgroup import Cell
 from lictor.core.drivers.tree import Census, Proc, Snapshot, Tree, send, send_group
 
 #: How long to go on after KILL, in seconds: a process that frees much memory takes its time.
 KILL_PATIENCE = 10.0
+_WATCHED = 256  # descriptors for one tree; a storm of forks must not take them all
 _LOOK_AGAIN = 0.2  # seconds between rounds of KILL, against whoever forks meanwhile
 
 
@@ -32,11 +35,20 @@ def signal_number(name: str) -> int:
 
 
 class TreeEnder:
-    """Ends one tree. `collect` is called when the main process may have ended."""
+    """Ends one tree. `collect` is called when the main process may have ended.
 
-    def __init__(self, tree: Tree, census: Census, collect: Callable[[], bool]) -> None:
+    `cell` is its cgroup, if it has one. Once that is sealed, being empty proves that nobody is left;
+    a `thorough` end looks through the process table all the same, for who left the cgroup on
+    purpose (a service with root's rights can).
+    """
+
+    def __init__(
+        self, tree: Tree, census: Census, collect: Callable[[], bool], cell: Cell | None = None
+    ) -> None:
         self.tree = tree
+        self.cell = cell
         self.killed = False
+        self.thorough = True
         self._census = census
         self._collect = collect
         self._pulse = asyncio.Event()
@@ -78,7 +90,11 @@ class TreeEnder:
 
     def kill_now(self) -> None:
         """KILL whatever lives of the tree, without waiting for it."""
-        self._kill(self.tree.members(self._census.now()))
+        self._kill(self.members())
+
+    def members(self) -> list[Proc]:
+        """Whoever lives of the tree now: one pass over /proc."""
+        return self._with_cell(self.tree.members(self._census.now()))
 
     def unwatch(self) -> None:
         """Let go of every descriptor; another caller that still waits looks again for himself."""
@@ -90,12 +106,22 @@ class TreeEnder:
         """Who lives of the tree; None when the agent itself lacks the means to look."""
         self._pulse.clear()
         try:
+            if self.cell is not None and self.cell.sealed:
+                inside = self.cell.living()
+                if inside or not self.thorough:
+                    return inside
             snapshot = await self._census.take(self.tree.root)
+            left = self._with_cell(self.tree.members(snapshot))
         except OSError:
             return None
-        left = self.tree.members(snapshot)
         self._reap(snapshot)
         return left
+
+    def _with_cell(self, found: list[Proc]) -> list[Proc]:
+        if self.cell is None:
+            return found
+        everybody = {proc.pid: proc for proc in (*self.cell.living(), *found)}
+        return list(everybody.values())
 
     def _reap(self, snapshot: Snapshot) -> None:
         """Reap orphans of this tree that the kernel gave to us as the sub-reaper."""
@@ -116,6 +142,8 @@ class TreeEnder:
         self._asked |= {(proc.pid, proc.start) for proc in fresh}
 
     def _kill(self, left: list[Proc] | None) -> None:
+        if self.cell is not None and left != [] and self.cell.kill():
+            self.killed = True
         if left is None:
             # Blind: but while the main process is not collected its group's number is ours.
             if self.tree.root and not self._collect():
@@ -140,7 +168,7 @@ class TreeEnder:
         return root > 1 and proc.pgrp == root and proc.session == root
 
     def _watch(self, left: list[Proc] | None) -> None:
-        for proc in left or ():
+        for proc in (left or ())[:_WATCHED]:
             key = (proc.pid, proc.start)
             if key in self._watched:
                 continue
@@ -156,6 +184,10 @@ class TreeEnder:
             asyncio.get_running_loop().call_later(soon, self._pulse.set)
 
     def _one_ended(self, key: tuple[int, int]) -> None:
+        if key[0] != self.tree.root:
+            # An orphan may have become our child (see `become_subreaper`).
+            with contextlib.suppress(OSError):
+                os.waitid(os.P_PIDFD, self._watched[key], os.WEXITED | os.WNOHANG)
         self._let_go(key)
         self.nudge()
 

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from lictor.core.drivers.tree import boot_id
+from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import DriverKind, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
 from lictor.core.ports import StopReport
@@ -28,6 +29,11 @@ class ObservedRunning:
     def identity(self) -> Identity:
         """Pid 0: there is no process."""
         return self._identity
+
+    @property
+    def containment(self) -> str:
+        """Nothing: there are no processes of ours."""
+        return ""
 
     async def wait(self) -> Exit:
         """Wait for `stop`; the service's own end is seen by its health check, not here."""
@@ -64,6 +70,11 @@ class ObservedDriver:
         if identity is None or identity.pid != 0 or identity.boot_id != self._boot:
             return None
         return ObservedRunning(identity)
+
+    def notes(self, spec: ServiceSpec) -> tuple[Reason, ...]:
+        """Whoever runs the service limits it: all of our limits are without effect."""
+        names = ", ".join(spec.limits.given())
+        return (because("limits.no_effect", limits=names),) if names else ()
 
     def log_path(self, spec: ServiceSpec) -> Path | None:  # noqa: ARG002
         """There is no log of ours."""

@@ -15,11 +15,16 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from lictor.core.drivers.cgroup import Cell, Cells
+from lictor.core.drivers.cgroup_entry import Newcomer
+from lictor.core.drivers.cgroup_find import Ground
 from lictor.core.drivers.ending import TreeEnder, signal_number
 from lictor.core.drivers.running import ProcessRunning
 from lictor.core.drivers.spawn import account_of, environment, launch, open_log
 from lictor.core.drivers.tree import Census, Proc, Snapshot, Tree, boot_id, read_mark, read_proc
+from lictor.core.errors import StartFailed
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason
 from lictor.core.model.spec import DriverKind, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
 
@@ -33,16 +38,24 @@ class ProcessDriver:
 
     `agent_id` is the agent's lasting id: together with the service key it makes the mark by which
     the next agent of the same data_dir knows its own. `log_dir` gets one `<key>.log` a service.
+    `ground` is where cgroups may be made; by default that is found out.
     """
 
     def __init__(
-        self, log_dir: Path, agent_id: str, boot_id: str | None = None, *, node: str = ""
+        self,
+        log_dir: Path,
+        agent_id: str,
+        boot_id: str | None = None,
+        *,
+        node: str = "",
+        ground: Ground | None = None,
     ) -> None:
         self._log_dir = log_dir
         self._agent_id = agent_id
         self._boot_id = boot_id
         self._node = node
         self._census = Census()
+        self._cells = Cells(agent_id, ground)
         self._running: set[ProcessRunning] = set()
         self._inherited: dict[tuple[bytes, bool], list[Proc]] = {}
         self._snapshot: Snapshot | None = None
@@ -53,6 +66,10 @@ class ProcessDriver:
     def kind(self) -> DriverKind:
         """The word in config.yml."""
         return "process"
+
+    def notes(self, spec: ServiceSpec) -> tuple[Reason, ...]:
+        """Why services get no cgroup on this host, and which limits it cannot keep."""
+        return tuple(filter(None, (self._cells.ground.why, self._cells.unkept(spec.limits))))
 
     def log_path(self, spec: ServiceSpec) -> Path:
         """Where the service writes; older files have `.1`, `.2`, ... behind the name."""
@@ -102,7 +119,7 @@ class ProcessDriver:
             return None
         known = {(p.pid, p.start) for p in self._inherited.pop((mark, False), ())}
         tree = Tree(proc.pid, proc.start, mark, known=known)
-        return self._hold(proc, tree)
+        return self._hold(proc, tree, self._adopted_cell(spec, proc))
 
     def reap_orphans(self) -> int:
         """Reap zombies that the kernel gave to us (see `become_subreaper`); returns how many.
@@ -130,6 +147,7 @@ class ProcessDriver:
         for running in self._running:
             running.forget()
         self._running.clear()
+        self._cells.close()
 
     # --- within -----------------------------------------------------------------------------
 
@@ -144,16 +162,33 @@ class ProcessDriver:
     def _launch(self, spec: ServiceSpec, argv: Sequence[str], *, job: bool) -> ProcessRunning:
         account = account_of(spec)
         env = environment(spec, account, agent_id=self._agent_id, node=self._node, job=job)
-        log = open_log(self.log_path(spec), spec.log)
+        log = open_log(self.log_path(spec))
+        cell = self._cells.cell(spec.key, spec.limits, job=job)
         try:
-            child = launch(spec, argv, env, account, log)
+            with cell.birth() if cell is not None and cell.make() else contextlib.nullcontext():
+                child = launch(spec, argv, env, account, log)
+        except StartFailed:
+            if cell is not None:
+                cell.remove()
+            raise
         finally:
             os.close(log)
+        mark = self._mark(spec.key)
+        if cell is not None:
+            self._cells.enter(cell, Newcomer(child.pid, mark, job), spec.limits)
         identity = Identity(child.pid, child.start_time, self._boot())
-        tree = Tree(child.pid, child.start_time, self._mark(spec.key), job=job)
-        return self._keep(ProcessRunning(identity, tree, self._census, child.pidfd))
+        tree = Tree(child.pid, child.start_time, mark, job=job)
+        return self._keep(ProcessRunning(identity, tree, self._census, child.pidfd, cell))
 
-    def _hold(self, proc: Proc, tree: Tree) -> ProcessRunning | None:
+    def _adopted_cell(self, spec: ServiceSpec, proc: Proc) -> Cell | None:
+        """The cell of what is taken over, which is sealed once nobody is found outside of it."""
+        cell = self._cells.cell(spec.key, spec.limits)
+        if cell is not None and cell.make():
+            newcomer = Newcomer(proc.pid, self._mark(spec.key), adopted=True)
+            self._cells.enter(cell, newcomer, spec.limits)
+        return cell
+
+    def _hold(self, proc: Proc, tree: Tree, cell: Cell | None) -> ProcessRunning | None:
         try:
             pidfd = os.pidfd_open(proc.pid)
         except OSError:
@@ -163,7 +198,7 @@ class ProcessDriver:
             os.close(pidfd)
             return None
         identity = Identity(proc.pid, proc.start, self._boot())
-        return self._keep(ProcessRunning(identity, tree, self._census, pidfd))
+        return self._keep(ProcessRunning(identity, tree, self._census, pidfd, cell))
 
     def _keep(self, running: ProcessRunning) -> ProcessRunning:
         # Those that are over are dropped whenever a new one comes: no growth, no bookkeeping.
@@ -216,10 +251,12 @@ class ProcessDriver:
         mark = self._mark(spec.key)
         for job in (False, True):
             procs = self._inherited.pop((mark, job), [])
-            if not procs:
+            cell = self._cells.cell(spec.key, spec.limits, job=job)
+            if not procs and (cell is None or not cell.living()):
                 continue
-            self._census.since(min(proc.start for proc in procs))
+            if procs:
+                self._census.since(min(proc.start for proc in procs))
             known = {(proc.pid, proc.start) for proc in procs}
             tree = Tree(0, 0, mark, job=job, known=known)
-            ender = TreeEnder(tree, self._census, lambda: True)
+            ender = TreeEnder(tree, self._census, lambda: True, cell)
             await ender.end(signal_number(spec.stop.signal), spec.stop.timeout)

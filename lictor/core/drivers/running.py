@@ -3,7 +3,7 @@
 The end of the main process is told by its pidfd, in the loop, without polling and without a signal
 handler; its status is asked for once, of that one process (`waitid(P_PIDFD)`), so nobody else's
 child is ever reaped here. An adopted process was started by an earlier agent: its end is seen just
-as quickly, its status went to somebody else and stays unknown. What this never does: decide to end
+as quickly, its status went to somebody else and is known only where the kernel tells it (`pidfd`). What this never does: decide to end
 anything by itself.
 """
 
@@ -12,25 +12,44 @@ from __future__ import annotations
 import asyncio
 import os
 import select
+import signal
+from dataclasses import replace
 
+from lictor.core.drivers.cgroup import Cell
+from lictor.core.drivers.cgroup_find import WITHOUT
 from lictor.core.drivers.ending import TreeEnder, signal_number
+from lictor.core.drivers.pidfd import can_tell_exit, exit_of
 from lictor.core.drivers.tree import Census, Tree
 from lictor.core.model.spec import StopSpec
 from lictor.core.model.state import Exit, Identity
 from lictor.core.ports import StopReport
 
+_REAPED_WITHIN = 0.05  # seconds that an adopted process's new parent gets to take its status
+_ASK_AGAIN = 0.002  # seconds
+
 
 class ProcessRunning:
     """A main process and its tree. Made by `ProcessDriver` only; see `ports.Running`."""
 
-    def __init__(self, identity: Identity, tree: Tree, census: Census, pidfd: int) -> None:
+    def __init__(
+        self,
+        identity: Identity,
+        tree: Tree,
+        census: Census,
+        pidfd: int,
+        cell: Cell | None = None,
+    ) -> None:
         self._identity = identity
+        self._cell = cell
         self._census = census
         self._pidfd = pidfd
         self._exit: Exit | None = None
         self._ended = asyncio.Event()
         self._report: StopReport | None = None
-        self._ender = TreeEnder(tree, census, self._collect)
+        self._ender = TreeEnder(tree, census, self._collect, cell)
+        self._ender.thorough = False
+        self._patience = _REAPED_WITHIN
+        self._asked_again = 0.0
         census.born(identity.pid, identity.start_time)
         asyncio.get_running_loop().add_reader(pidfd, self._collect)
 
@@ -38,6 +57,11 @@ class ProcessRunning:
     def identity(self) -> Identity:
         """What to write down so that another agent can take this over."""
         return self._identity
+
+    @property
+    def containment(self) -> str:
+        """How its processes are known: `cgroup v2`, ..., or `group, session, mark`."""
+        return WITHOUT if self._cell is None else self._cell.containment
 
     @property
     def exit(self) -> Exit | None:
@@ -59,20 +83,24 @@ class ProcessRunning:
         """
         if self._report is not None:
             return self._report
+        # What an end by itself left is looked for in the cgroup only: that takes microseconds, and
+        # the next start waits for it.
+        self._ender.thorough |= self._exit is None
         left = await self._ender.end(signal_number(how.signal), how.timeout)
         report = StopReport(self._exit or Exit(), killed=self._ender.killed, survivors=left)
         if left == 0:
             self._report = report
             self._census.gone(self._identity.pid)
+            if self._cell is not None:
+                self._cell.remove()
         return report
 
     def survivors(self) -> list[int]:
-        """Pids of the tree other than the main process, now: one pass over /proc.
+        """Pids of the tree other than the main process, now.
 
         After the main process ended by itself with status 0, survivors mean that it daemonised.
         """
-        members = self._ender.tree.members(self._census.now())
-        return sorted(proc.pid for proc in members if proc.pid != self._identity.pid)
+        return sorted(proc.pid for proc in self._ender.members() if proc.pid != self._identity.pid)
 
     def kill_now(self) -> None:
         """KILL the tree without waiting: for an agent that has no time left."""
@@ -96,16 +124,38 @@ class ProcessRunning:
             # Not our child, so the descriptor itself has to tell whether it has ended.
             if not _readable(self._pidfd):
                 return False
-            self._exit = Exit()
+            told = exit_of(self._pidfd)
+            if told is None and self._wait_for_reaper():
+                return False
+            exit_ = told or Exit()
         else:
             if status is None:
                 return False
             done = status.si_code == os.CLD_EXITED
-            self._exit = Exit(code=status.si_status) if done else Exit(signal=status.si_status)
+            exit_ = Exit(code=status.si_status) if done else Exit(signal=status.si_status)
+        if exit_.signal == signal.SIGKILL and self._cell is not None and self._cell.oom_killed():
+            exit_ = replace(exit_, oom=True)
+        self._exit = exit_
         self._close()
         self._census.ended(self._identity.pid)
         self._ended.set()
         self._ender.nudge()
+        return True
+
+    def _wait_for_reaper(self) -> bool:
+        """Ask again soon: the kernel tells the status once the parent has taken it (Linux 6.15).
+
+        False when there is nothing to wait for any more.
+        """
+        if self._patience <= 0 or not can_tell_exit():
+            return False
+        loop = asyncio.get_running_loop()
+        if self._patience == _REAPED_WITHIN:
+            loop.remove_reader(self._pidfd)  # it stays readable from now on
+        if self._asked_again <= loop.time():
+            self._patience -= _ASK_AGAIN
+            self._asked_again = loop.time() + _ASK_AGAIN
+            loop.call_at(self._asked_again, self._collect)
         return True
 
     def _close(self) -> None:

@@ -9,7 +9,6 @@ the kernel says ENOENT to three of those. This module never waits for a program 
 
 from __future__ import annotations
 
-import contextlib
 import errno
 import fcntl
 import grp
@@ -25,7 +24,7 @@ from pathlib import Path
 from lictor.core.drivers.oom import unspare_child
 from lictor.core.drivers.tree import JOB, MARK, RUN, read_proc, ticks_now
 from lictor.core.errors import StartFailed
-from lictor.core.model.spec import LogSpec, ServiceSpec
+from lictor.core.model.spec import ServiceSpec
 
 _LOG_FLAGS = (
     # O_NONBLOCK: opening a fifo that somebody put there must fail, not hang.
@@ -130,15 +129,13 @@ def environment(
     return ours | {name: value for name, value in env.items() if name not in ours}
 
 
-def open_log(path: Path, log: LogSpec) -> int:
-    """Open a service's log for appending, 0640, after rotating a file that grew too large.
+def open_log(path: Path) -> int:
+    """Open a service's log for appending, 0640: `runtime.rotation` relies on that mode.
 
-    Rotation happens here only, between two runs: a file under a running writer is not touched.
     Raises `StartFailed` (`start.log_unwritable`), for links, fifos and devices too.
     """
     try:
         path.parent.mkdir(mode=0o750, parents=True, exist_ok=True)
-        rotate(path, log)
         fd = os.open(path, _LOG_FLAGS, 0o640)
     except OSError as error:
         raise _unwritable(path, words(error)) from error
@@ -152,22 +149,6 @@ def open_log(path: Path, log: LogSpec) -> int:
 def _unwritable(path: Path, error: str) -> StartFailed:
     text = f"its log {path} cannot be written: {error}"
     return failed(text, "log_unwritable", path=str(path), error=error)
-
-
-def rotate(path: Path, log: LogSpec) -> None:
-    """Move `x.log` to `x.log.1` and so on, keeping `log.keep` old files, if it is too large."""
-    try:
-        if path.lstat().st_size < log.max_size:
-            return
-    except FileNotFoundError:
-        return
-    if log.keep <= 0:
-        path.unlink()
-        return
-    names = [path, *(path.with_name(f"{path.name}.{n}") for n in range(1, log.keep + 1))]
-    for older, newer in zip(reversed(names), reversed(names[:-1]), strict=False):
-        with contextlib.suppress(FileNotFoundError):
-            newer.replace(older)
 
 
 def launch(

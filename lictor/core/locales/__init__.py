@@ -4,14 +4,15 @@ One JSON file per language and subject (`reasons`, `cli`, ...): a flat map from 
 template. Codes and parameters come from the core, prose lives only here; a test holds the three
 languages to the same keys and parameters. JSON output and the agent's log are always English.
 
-Templates are `str.format` templates with two more format specs: `{delay:duration}` (seconds) and
-`{needs:size}` (bytes).
+Templates are `str.format` templates with three more format specs: `{delay:duration}` (seconds),
+`{needs:size}` (bytes) and `{until:time}` (Unix seconds, shown as the reader's local time).
 """
 
 from __future__ import annotations
 
 import json
 import string
+import time
 from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
@@ -91,8 +92,16 @@ def size(count: float) -> str:
     return f"{amount:.1f} TiB"
 
 
+def moment(seconds: float) -> str:
+    """A time as people say it, with its zone, because the reader's may be another: never relative."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M %Z", time.localtime(seconds)).strip()
+    except (ValueError, OverflowError, OSError):
+        return "?"
+
+
 class _Formatter(string.Formatter):
-    """`str.format` with our two specs, and `?` for a parameter that is missing."""
+    """`str.format` with our three specs, and `?` for a parameter that is missing."""
 
     def __init__(self, language: str) -> None:
         self._language = language
@@ -105,6 +114,8 @@ class _Formatter(string.Formatter):
     def format_field(self, value: Any, format_spec: str) -> str:
         if format_spec == "duration":
             return duration(float(value), self._language) if _is_number(value) else "?"
+        if format_spec == "time":
+            return moment(float(value)) if _is_number(value) else "?"
         if format_spec == "size":
             return size(float(value)) if _is_number(value) else "?"
         return str(super().format_field(value, format_spec))

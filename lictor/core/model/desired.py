@@ -48,6 +48,21 @@ class Override:
 
 
 @dataclass(frozen=True, slots=True)
+class Hold:
+    """An operator's word about one service on this host, stronger than any document.
+
+    It leaves parameters and restart orders alone. `since` and `until` are Unix seconds; after
+    `until` it counts as absent.
+    """
+
+    state: DesiredState
+    by: str
+    reason: str
+    since: float
+    until: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One KV key as read: the document, or why it was refused. `text` is what was in KV."""
 
@@ -95,7 +110,9 @@ class DesiredService:
 class DesiredChange:
     """A change of one desired document. None leaves a field alone; `remove` deletes the key.
 
-    `unset_params` removes these parameters; `clear_state` returns the state to the config.
+    `unset_params` removes these parameters; `clear_state` returns the state to the config;
+    `clear_until` takes the end away; `anew` keeps nothing of what the document said before (it had
+    expired: nothing of it may come to life again).
     """
 
     state: str | None = None
@@ -107,6 +124,8 @@ class DesiredChange:
     by: str = ""
     reason: str = ""
     remove: bool = False
+    clear_until: bool = False
+    anew: bool = False
 
 
 Desired = Mapping[ServiceKey, DesiredService]

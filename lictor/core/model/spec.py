@@ -105,6 +105,23 @@ class LogSpec:
 
 
 @dataclass(frozen=True, slots=True)
+class Limits:
+    """The most that a service may use, all its processes together; None: as much as there is.
+
+    `memory` is bytes, `cpu` a number of CPUs (1.5: one and a half), `tasks` processes and threads.
+    """
+
+    memory: int | None = None
+    cpu: float | None = None
+    tasks: int | None = None
+
+    def given(self) -> Mapping[str, float]:
+        """Those that are set, by the words of config.yml."""
+        named = {"memory": self.memory, "cpu": self.cpu, "tasks": self.tasks}
+        return {name: value for name, value in named.items() if value is not None}
+
+
+@dataclass(frozen=True, slots=True)
 class RecycleSpec:
     """When to start it afresh although nothing is wrong with it yet; None: never.
 
@@ -130,7 +147,7 @@ class ServiceSpec:
 
     `address` is what is registered, `host` where it binds. `registered` False: Consul never hears
     of it. `meta` goes to Consul. `modes` empty: every mode. Fields that a later capability uses
-    (`gpu`, `limits`, `docker`, ...) are kept as plain data under `later`.
+    (`gpu`, `docker`, ...) are kept as plain data under `later`.
     """
 
     key: ServiceKey
@@ -151,6 +168,7 @@ class ServiceSpec:
     checks: Mapping[str, ProbeSpec] = field(default_factory=dict)
     restart: RestartPolicy = field(default_factory=RestartPolicy)
     stop: StopSpec = field(default_factory=StopSpec)
+    limits: Limits = field(default_factory=Limits)
     depends_on: tuple[Dependency, ...] = ()
     optional: bool = False
     activation: Activation = "always"
@@ -202,6 +220,7 @@ class ServiceSpec:
             (self.user, self.group, self.umask),
             (self.host, self.port),
             sorted((name, repr(value)) for name, value in self.later.items() if name in _AT_START),
+            *([self.limits] if self.limits != Limits() else []),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -212,4 +231,4 @@ class ServiceSpec:
         return part
 
 
-_AT_START = frozenset({"docker", "gpu", "limits"})
+_AT_START = frozenset({"docker", "gpu"})

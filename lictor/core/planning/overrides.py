@@ -1,8 +1,8 @@
-"""Merge what config.yml says with what KV says over it.
+"""Merge what config.yml says with what KV says over it, and what an operator's hold says over all.
 
 A document that does not fit is refused whole and the last good one of the same key stays in force
 (Consul's own users lost whole trees to half-applied reads, hashicorp/consul#3975). An expired
-document (`until` passed) counts as absent.
+document or hold (`until` passed) counts as absent.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from lictor.core.model.desired import (
     DesiredService,
     DesiredState,
     Entry,
+    Hold,
     KvSnapshot,
     Override,
     Source,
@@ -68,22 +69,44 @@ def _good(
     return result
 
 
-def merge(specs: Iterable[ServiceSpec], documents: InForce, *, wall: float, host: Host) -> Desired:
+Holds = Mapping[ServiceKey, Hold]
+
+
+def merge(
+    specs: Iterable[ServiceSpec],
+    documents: InForce,
+    *,
+    wall: float,
+    host: Host,
+    holds: Holds | None = None,
+) -> Desired:
     """What is wanted of every service of this host now."""
-    return {spec.key: _merge_one(spec, documents, wall, host) for spec in specs}
+    return {
+        spec.key: _merge_one(spec, documents, hold_of(spec.key, holds or {}, wall), wall, host)
+        for spec in specs
+    }
 
 
-def next_expiry(documents: InForce, wall: float) -> float | None:
-    """When the next document in force expires (Unix seconds), so that somebody wakes up then."""
-    times = [
-        override.until
-        for override in (*documents.node.values(), *documents.all_nodes.values())
-        if override.until is not None and override.until > wall
-    ]
-    return min(times, default=None)
+def hold_of(key: ServiceKey, holds: Holds, wall: float) -> Hold | None:
+    """The hold in force on a service: that of the instance before that of the whole service."""
+    for place in (key, ServiceKey(key.name)):
+        hold = holds.get(place)
+        if hold is not None and (hold.until is None or hold.until > wall):
+            return hold
+    return None
 
 
-def _merge_one(spec: ServiceSpec, documents: InForce, wall: float, host: Host) -> DesiredService:
+def next_expiry(documents: InForce, wall: float, holds: Holds | None = None) -> float | None:
+    """When the next document or hold in force ends (Unix seconds), so that somebody wakes up."""
+    ends = [document.until for document in documents.node.values()]
+    ends += [document.until for document in documents.all_nodes.values()]
+    ends += [hold.until for hold in (holds or {}).values()]
+    return min((end for end in ends if end is not None and end > wall), default=None)
+
+
+def _merge_one(
+    spec: ServiceSpec, documents: InForce, hold: Hold | None, wall: float, host: Host
+) -> DesiredService:
     whole = ServiceKey(spec.key.name)
     layers = (  # weakest first
         (Source.KV_ALL, documents.all_nodes.get(whole)),
@@ -106,6 +129,9 @@ def _merge_one(spec: ServiceSpec, documents: InForce, wall: float, host: Host) -
         if override.state is not None:
             state, source = override.state, layer_source
             by, why, until = override.by, override.reason, override.until
+    if hold is not None:
+        state, source = hold.state, Source.HOLD
+        by, why, until = hold.by, hold.reason, hold.until
     refused = documents.refused.get(spec.key) or documents.refused.get(whole)
     return DesiredService(
         spec=spec,

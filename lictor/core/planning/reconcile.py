@@ -86,7 +86,9 @@ def _towards_stopped(
 ) -> Action | None:
     reason = stop_reason(want)
     if not state.phase.running:
-        if state.phase is Phase.STOPPED and not state.done:
+        # Who once stopped it may be told for ever; who holds it, only while it is held.
+        told = state.reason.code != "held.stopped" or state.reason == reason
+        if state.phase is Phase.STOPPED and not state.done and told:
             return None
         return Action(Verb.REST, key, reason)
     for other, other_want in desired.items():
@@ -188,6 +190,8 @@ def start_reason(want: DesiredService) -> Reason:
     """Why it is to run."""
     if want.source is Source.CONFIG:
         return because("start.config")
+    if want.source is Source.HOLD:
+        return hold_reason(want)
     if want.why:
         return because("start.ordered_because", by=_by(want), why=want.why)
     return because("start.ordered", by=_by(want))
@@ -199,9 +203,22 @@ def stop_reason(want: DesiredService) -> Reason:
         return because("stopped.activation", activation=want.spec.activation)
     if want.source is Source.HOLD and not want.by:
         return because("agent.stopping")
+    if want.source is Source.HOLD:
+        return hold_reason(want)
     if want.why:
         return because("stopped.ordered_because", by=_by(want), why=want.why)
     return because("stopped.ordered", by=_by(want))
+
+
+def hold_reason(want: DesiredService) -> Reason:
+    """Who holds it as it is, and why. Only for a service that is held."""
+    match want.state:
+        case DesiredState.RUNNING:
+            return because("held.running", by=want.by, why=want.why)
+        case DesiredState.STOPPED:
+            return because("held.stopped", by=want.by, why=want.why)
+        case DesiredState.MAINTENANCE:
+            return because("held.maintenance", by=want.by, why=want.why)
 
 
 def _restart_reason(want: DesiredService) -> Reason:

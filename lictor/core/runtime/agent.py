@@ -21,7 +21,7 @@ from lictor.core.config.settings import Config
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Param, Reason, because
 from lictor.core.model.spec import ParamSpec, ServiceSpec
-from lictor.core.model.state import Phase, ServiceState
+from lictor.core.model.state import Identity, Phase, ServiceState
 from lictor.core.planning.overrides import Host, merge, next_expiry
 from lictor.core.planning.registration import Owner
 from lictor.core.ports import Clock, ConsulLink, Driver, Prober, Usage, UsageProbe
@@ -31,7 +31,10 @@ from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.codec import state_from, state_row
 from lictor.core.runtime.consul_side import ConsulSide
 from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.holds import Holds
 from lictor.core.runtime.keeper import DesiredKeeper
+from lictor.core.runtime.log_keeper import LogKeeper
+from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
 from lictor.core.runtime.runner import Runner
@@ -39,6 +42,11 @@ from lictor.core.runtime.store import SqliteStore
 from lictor.core.runtime.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
+
+_FIRST_WAVE = 5.0  # seconds the first starts may hold up the socket, Consul and the web
+
+_LONG_AGO = 10.0  # seconds since a look at CPU over which its mean says nothing of now
+_A_MOMENT = 0.3  # seconds over which CPU is measured then
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +79,9 @@ class Agent:
         self.bell = Bell()
         self.web_url: str | None = None
         self.background = Background()
-        self.keeper = DesiredKeeper(tools.store, self._desired_changed, self._desired_event)
+        self.keeper = DesiredKeeper(tools.store, self.desired_changed, self._desired_event)
+        self.holds = Holds(tools.store, self._hold_event)
+        self.outcomes = Outcomes(self)
         self.reconciler = Reconciler(tools.clock, self._forgotten)
         self.publisher = Publisher(self._actual_document)
         self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
@@ -96,9 +106,13 @@ class Agent:
         """Run until told to stop. `opened` is awaited once the first services were started."""
         try:
             self.begin()
+            await self._first_wave()
             await opened()
             self.background.keep("reconcile", self.reconciler.keep_passing)
             self.background.keep("consul", self.consul.attend)
+            runners = self.reconciler.runners
+            logs = LogKeeper(self.tools.clock, runners.values, self.record)
+            self.background.keep("logs", logs.attend)
             if self.tools.web is not None:
                 web = self.tools.web
                 self.background.keep("web", lambda: web(self))
@@ -114,11 +128,26 @@ class Agent:
         if embedded is not None:
             self._infrastructure[embedded.key] = embedded
         self.keeper.load()
+        self.holds.load()
         self._make_runners(self._specs())
         self._restore()
         self.reconciler.want(self._merged())
+        self.outcomes.load()
         self.reconciler.resume()
         self.record("agent", "", because("agent.started", version=__version__))
+
+    async def _first_wave(self) -> None:
+        """Wait until what can start at once was executed.
+
+        What comes next imports much, in threads too, and each spawn would have to wait for its turn
+        at the interpreter: 200 services would take two to three times as long.
+        """
+        loop = asyncio.get_running_loop()
+        end = loop.time() + _FIRST_WAVE
+        while loop.time() < end:
+            await asyncio.sleep(0.001)  # also lets the first plan be made
+            if not any(_executing(runner.state) for runner in self.reconciler.runners.values()):
+                return
 
     @staticmethod
     def jitter() -> float:
@@ -179,7 +208,7 @@ class Agent:
         self.config = fresh
         self._make_runners(self._specs())
         self.keeper.reconsider()
-        self._desired_changed()
+        self.desired_changed()
         self.record("config", "", because("config.reloaded"))
         return changes
 
@@ -221,13 +250,17 @@ class Agent:
     def _merged(self) -> Any:
         wall = self.tools.clock.wall()
         host = Host(mode=self.config.agent.mode, drivers=frozenset(self.tools.drivers))
-        self._expire_at(next_expiry(self.keeper.documents, wall), wall)
-        return merge(self._specs().values(), self.keeper.documents, wall=wall, host=host)
+        self.holds.expire(wall)
+        documents, held = self.keeper.documents, self.holds.held
+        self._expire_at(next_expiry(documents, wall, held), wall)
+        return merge(self._specs().values(), documents, wall=wall, host=host, holds=held)
 
-    def _desired_changed(self) -> None:
+    def desired_changed(self) -> None:
+        """A document, a hold or the config changed: merge again, and let it take effect."""
         self.reconciler.want(self._merged())
         self.publisher.touch(*self.reconciler.runners)
         self.consul.wake()
+        self.outcomes.look_at_all()
         self.bell.ring()
 
     def _expire_at(self, when: float | None, wall: float) -> None:
@@ -238,10 +271,13 @@ class Agent:
             # Wall clocks jump: look again at least once a minute instead of trusting one long sleep.
             delay = min(max(0.05, when - wall), 60.0)
             loop = asyncio.get_running_loop()
-            self._expiry = loop.call_later(delay, self._desired_changed)
+            self._expiry = loop.call_later(delay, self.desired_changed)
 
     def _desired_event(self, subject: str, reason: Reason) -> None:
         self.record("desired", subject, reason)
+
+    def _hold_event(self, subject: str, reason: Reason) -> None:
+        self.record("hold", subject, reason)
 
     def params_of(self, key: ServiceKey) -> Mapping[str, ParamSpec] | None:
         """The parameters KV may set for a service of this host; None: no such service here."""
@@ -271,6 +307,7 @@ class Agent:
             )
             self.record("phase", str(key), state.reason, phase=state.phase.value)
             self.reconciler.wake(key)
+        self.outcomes.look(key)
         if state.phase is Phase.READY and before.phase is Phase.STARTING:
             self.consul.became_ready(key)
         self.consul.wake()
@@ -296,12 +333,23 @@ class Agent:
 
     def usage(self) -> Mapping[ServiceKey, Usage]:
         """What each running service uses, sampled now or at most two seconds ago."""
-        roots = {
+        return self.tools.usage.sample(self._roots())
+
+    async def figures(self) -> Mapping[ServiceKey, Usage]:
+        """The same with descriptors and connections, and CPU of this moment."""
+        probe, roots = self.tools.usage, self._roots()
+        if probe.age() > _LONG_AGO:
+            probe.sample(roots)
+            await asyncio.sleep(_A_MOMENT)
+            return await asyncio.to_thread(probe.sample, roots, details=True, max_age=_A_MOMENT / 2)
+        return await asyncio.to_thread(probe.sample, roots, details=True)
+
+    def _roots(self) -> dict[ServiceKey, Identity]:
+        return {
             key: runner.state.identity
             for key, runner in self.reconciler.runners.items()
             if runner.state.identity is not None and runner.state.identity.pid
         }
-        return self.tools.usage.sample(roots)
 
     def view(self, key: ServiceKey, usage: Mapping[ServiceKey, Usage]) -> dict[str, Any]:
         """The record of one service."""
@@ -330,3 +378,9 @@ class Agent:
     def infrastructure(self) -> frozenset[ServiceKey]:
         """Services that Lictor runs for itself (the embedded Consul)."""
         return frozenset(self._infrastructure)
+
+
+def _executing(state: ServiceState) -> bool:
+    """Whether a start is under way that has neither a process nor a job to show yet."""
+    begun = state.phase is Phase.STARTING and state.identity is None
+    return begun and state.reason.code != "starting.before"

@@ -12,10 +12,11 @@ from typing import TYPE_CHECKING
 
 from lictor import __version__
 from lictor.core.errors import ConsulError
+from lictor.core.model.desired import DesiredService
 from lictor.core.model.names import ServiceKey, registration_id
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import CheckDef, Registration, SetStatus
-from lictor.core.model.state import Health
+from lictor.core.model.state import Health, ServiceState
 from lictor.core.planning.registration import Wanted, wanted, with_hash
 from lictor.core.ports import ConsulPorts
 from lictor.core.runtime import views
@@ -36,6 +37,8 @@ class ConsulSide:
         self.about: Mapping[str, str | int | None] = {}
         self._agent = agent
         self._registrar: Registrar | None = None
+        # What was wanted of each service, and of what it follows: most of it stays from time to time.
+        self._known: dict[ServiceKey, tuple[DesiredService, ServiceState, Wanted | None]] = {}
 
     # --- connecting ---------------------------------------------------------------------
 
@@ -159,12 +162,18 @@ class ConsulSide:
     def _entries(self) -> Sequence[Wanted]:
         agent = self._agent
         desired = agent.reconciler.desired
-        found = [
-            wanted(desired[key], runner.state, agent.owner, views.say)
-            for key, runner in agent.reconciler.runners.items()
-            if key in desired
-        ]
-        return [*(entry for entry in found if entry is not None), *self._own_entry()]
+        known, self._known = self._known, {}
+        for key, runner in agent.reconciler.runners.items():
+            want, state = desired.get(key), runner.state
+            if want is None:
+                continue
+            before = known.get(key)
+            if before is not None and before[0] is want and before[1] is state:
+                self._known[key] = before
+            else:
+                self._known[key] = want, state, wanted(want, state, agent.owner, views.say)
+        found = (entry for _, _, entry in self._known.values() if entry is not None)
+        return [*found, *self._own_entry()]
 
     @property
     def _own_id(self) -> str:

@@ -247,17 +247,18 @@ def apply_change(override: Override | None, change: DesiredChange) -> Override |
     """
     if change.remove:
         return None
-    base = override or Override()
+    base = Override() if override is None or change.anew else override
     params: dict[str, Any] = {**base.params, **change.params}
     for name in change.unset_params:
         params.pop(name, None)
     state = None if change.clear_state else base.state
+    until = None if change.clear_until else base.until
     told = change if change.by or change.reason else base
     after = Override(
         state=DesiredState(change.state) if change.state is not None else state,
         params=params,
         restart=_unix(change.restart) if change.restart else base.restart,
-        until=_unix(change.until) if change.until else base.until,
+        until=_unix(change.until) if change.until else until,
         by=told.by,
         reason=told.reason,
     )
@@ -276,7 +277,7 @@ def merge_changes(
     earlier: tuple[DesiredChange, ...], then: DesiredChange
 ) -> tuple[DesiredChange, ...]:
     """The fewest changes that do the same: one, or two where a document begins anew."""
-    if then.remove:
+    if then.remove or then.anew:
         return (then,)
     if not earlier or earlier[-1].remove:
         return (*earlier, then)
@@ -292,7 +293,9 @@ def _merged(first: DesiredChange, then: DesiredChange) -> DesiredChange:
         unset_params=(*unset, *then.unset_params),
         clear_state=then.clear_state or first.clear_state,
         restart=then.restart or first.restart,
-        until=then.until or first.until,
+        until=then.until or (None if then.clear_until else first.until),
+        clear_until=then.clear_until or first.clear_until,
+        anew=first.anew,
         by=told.by,
         reason=told.reason,
     )

@@ -10,6 +10,7 @@ import ctypes
 import errno
 import functools
 import os
+import struct
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -131,3 +132,19 @@ def sync_folder(path: Path) -> None:
             os.fsync(fd)
         finally:
             os.close(fd)
+
+
+def birth(path: Path) -> float | None:
+    """When a file was made, in Unix seconds, where the file system remembers (statx(2))."""
+    libc = ctypes.CDLL(None, use_errno=True)
+    found = ctypes.create_string_buffer(256)
+    no_follow, from_here, wanted = 0x100, -100, 0x800  # AT_SYMLINK_NOFOLLOW, AT_FDCWD, STATX_BTIME
+    try:
+        failed = libc.statx(from_here, os.fsencode(path), no_follow, wanted, found)
+    except AttributeError:
+        return None
+    (mask,) = struct.unpack_from("I", found.raw, 0)
+    if failed or not mask & wanted:
+        return None
+    seconds, nanoseconds = struct.unpack_from("qI", found.raw, 80)  # stx_btime
+    return float(seconds + nanoseconds / 1e9)

@@ -56,13 +56,15 @@ class Row:
     """All that is left of a log, the oldest piece first and the log file itself last.
 
     `joined`: lines go on from file to file. `torn`: the first byte is not the first of its line.
-    `ino` is the inode of the log file (0: there is none).
+    `ino` is the inode of the log file (0: there is none). `lost_lines` were thrown away for a full
+    disk.
     """
 
     pieces: tuple[Piece, ...]
     joined: bool
     torn: bool
     ino: int
+    lost_lines: int = 0
 
     @property
     def begin(self) -> int:
@@ -179,7 +181,8 @@ class LogReader:
             base, head = state.base, state.head
         newest = Piece(self.path, base, max(0, size - head), head)
         torn = state is not None and state.torn and not self._older
-        return Row((*self._older, newest), state is not None, torn, ino)
+        lost = 0 if state is None else state.lost_lines
+        return Row((*self._older, newest), state is not None, torn, ino, lost)
 
     def _look(self, state: LogState | None) -> tuple[Piece, ...]:
         files = [(path, size_of(path)) for path in older_files(self.path)]

@@ -157,6 +157,18 @@ def _line_begin(reader: LogReader, at: int, end: int, *, torn: bool) -> int:
     return end
 
 
+def last_line_end(reader: LogReader, begin: int, end: int) -> int:
+    """Where the last whole line ends that lies in a stretch (`begin`, if none does)."""
+    at = end
+    while at > begin:
+        start = max(begin, at - BLOCK)
+        found = reader.span(start, at).rfind(b"\n")
+        if found >= 0:
+            return start + found + 1
+        at = start
+    return begin
+
+
 def lines_between(reader: LogReader, begin: int, end: int) -> Iterator[str]:
     """The lines in a stretch that begins and ends with whole lines."""
     cutter = Lines()
@@ -249,7 +261,7 @@ def _stretches(
     row = reader.settled()
     if not row.joined:
         for piece in reversed(row.pieces):
-            yield reader, piece.begin, piece.end
+            yield reader, piece.begin, piece.end if end is None else min(end, piece.end)
         return
     first, last = window(reader, begin, end)
     for piece in reversed(row.pieces):

@@ -7,27 +7,57 @@ are made here, and so is the waiting, so that every door behaves the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Iterable
-from dataclasses import replace
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeAlias
 
 from lictor.core.config.params import bad_value
-from lictor.core.errors import ConsulUnreachable, Refused, UsageError
-from lictor.core.model.desired import DesiredChange, DesiredState
+from lictor.core.errors import (
+    ConsulUnreachable,
+    LictorError,
+    NoSuchService,
+    TimedOut,
+    UsageError,
+)
+from lictor.core.model.desired import DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.reason import because
+from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ParamSpec, ParamValue
 from lictor.core.model.state import Phase
-from lictor.core.planning.order import dependents
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
+from lictor.core.runtime.hold_orders import HoldOrders, until_from
 from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.outcomes import Order
+from lictor.core.runtime.refusals import (
+    held_against,
+    refuse_held,
+    refuse_infrastructure,
+    refuse_to_hurt,
+    told,
+)
 from lictor.core.runtime.waiting import Goal, wait_for
 
 _VERBS = {"start": "running", "stop": "stopped", "restart": "running"}
+_WORDS = {"running": "start", "stopped": "stop"}
 _SETTLE = 2.0  # seconds for KV's own watch to bring a change back
+#: Errors that are no event: a slip of the hand, or a wait that was over before the order was.
+_UNTOLD = (UsageError, NoSuchService, TimedOut)
+
+_Handler: TypeAlias = Callable[[dict[str, Any], str, Emit], Awaitable[Any]]
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A verb as it was given. `until` and `at` are RFC 3339."""
+
+    verb: str
+    who: str
+    reason: str
+    until: str | None
+    at: str
 
 
 class Orders:
@@ -36,9 +66,8 @@ class Orders:
     def __init__(self, agent: Agent, reload: Callable[[], dict[str, Any]]) -> None:
         self._agent = agent
         self._reload = reload
-        self.ops = {
+        told: dict[str, _Handler] = {
             "change": self._change,
-            "wait": self._wait,
             "set": self._set,
             "unset": self._unset,
             "register": self._register,
@@ -46,59 +75,128 @@ class Orders:
             "confirm": self._confirm,
             "reload": self._reload_config,
             "down": self._down,
+            **HoldOrders(agent).ops,
         }
+        self.ops = {op: self._telling_refusals(op, handler) for op, handler in told.items()}
+        self.ops["wait"] = self._wait
+
+    def _telling_refusals(self, op: str, handler: _Handler) -> _Handler:
+        """The handler, with a line in the journal when it refuses."""
+
+        async def told_one(args: dict[str, Any], who: str, emit: Emit) -> Any:
+            try:
+                return await handler(args, who, emit)
+            except LictorError as error:
+                if not isinstance(error, _UNTOLD):
+                    names = args.get("names") or [args.get("name") or ""]
+                    subject = str(names[0]) if len(names) == 1 else ""
+                    verb = str(args.get("verb") or op)
+                    why = because("outcome.refused", verb=verb, by=who, why=error.message)
+                    self._agent.record("outcome", subject, why, who=who, outcome="refused")
+                raise
+
+        return told_one
 
     async def _change(self, args: dict[str, Any], who: str, emit: Emit) -> Any:
         verb = str(args.get("verb"))
         if verb not in _VERBS:
             raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
-        names = args.get("names") or []
-        keys = services_meant(self._agent, names)
-        self._refuse_infrastructure(names)
-        if verb in {"stop", "restart"} and names and not args.get("yes"):
-            self._refuse_to_hurt(keys, verb)
-        order = _now()
-        orders = [(key, self._order_for(key, verb, who, order)) for key in keys]
-        written = dict(
-            zip(
-                keys,
-                await asyncio.gather(*(self._write(key, what) for key, what in orders)),
-                strict=True,
-            )
-        )
-        goal = Goal(Phase.STOPPED if verb == "stop" else Phase.READY, order=True)
-        if args.get("wait"):
+        names, agent = args.get("names") or [], self._agent
+        keys = services_meant(agent, names)
+        if names:
+            refuse_infrastructure(agent, keys)
+            refuse_held(agent, keys, verb)
+            if verb in {"stop", "restart"} and not args.get("yes"):
+                refuse_to_hurt(agent, keys, verb)
+        asked = _Asked(verb, who, str(args.get("reason") or ""), self._until(args), _now())
+        moved = [key for key in keys if held_against(agent, key, verb) is None]
+        orders = [(key, self._order_for(key, asked)) for key in moved]
+        results = await asyncio.gather(*(self._write(key, what, asked) for key, what in orders))
+        written = dict(zip(moved, results, strict=True))
+        waited = bool(args.get("wait"))
+        if waited:
+            # One moment for all: what was ordered before it counts, whoever's clock is finer.
+            restart = _unix(asked.at) if verb == "restart" else None
+            goal = Goal(Phase.STOPPED if verb == "stop" else Phase.READY, True, restart)
             limit = _limit(args)
-            results = await wait_for(self._agent, keys, goal, limit=limit, emit=emit)
+            rows = await wait_for(agent, moved, goal, limit=limit, emit=emit)
         else:
-            results = [self._result(key, goal) for key in keys]
-        return [
-            {**result, "result": _word(result, written[key], waited=bool(args.get("wait")))}
-            for key, result in zip(keys, results, strict=True)
-        ]
+            rows = [self._result(key) for key in moved]
+        done = {
+            key: {**row, "result": _word(row, written[key], waited=waited)}
+            for key, row in zip(moved, rows, strict=True)
+        }
+        return [done[key] if key in done else self._held_row(key, verb) for key in keys]
 
-    def _order_for(self, key: ServiceKey, verb: str, who: str, order: str) -> DesiredChange | None:
+    def _until(self, args: dict[str, Any]) -> str | None:
+        until = until_from(args, self._agent.tools.clock.wall())
+        return None if until is None else _text(datetime.fromtimestamp(until, UTC))
+
+    def _held_row(self, key: ServiceKey, verb: str) -> dict[str, Any]:
+        """A verb for all services leaves those alone that somebody holds."""
+        hold = held_against(self._agent, key, verb)
+        why = told(hold) if hold is not None else []
+        return {
+            **self._result(key),
+            "result": "held",
+            "sentence": " ".join(views.say(part) for part in why),
+            "reasons": [{"code": part.code, "params": dict(part.params)} for part in why],
+        }
+
+    def _order_for(self, key: ServiceKey, asked: _Asked) -> DesiredChange | None:
         """The change of the document that this verb means; None when it is so already."""
         agent = self._agent
         want = agent.reconciler.desired[key]
         state = agent.reconciler.runners[key].state
-        target = DesiredState(_VERBS[verb])
-        change = DesiredChange(state=target.value, by=who)
-        if verb == "restart":
-            return replace(change, restart=order)
+        target = DesiredState(_VERBS[asked.verb])
+        change = DesiredChange(
+            state=target.value, by=asked.who, reason=asked.reason, until=asked.until
+        )
+        change = self._on_top(key, change)
+        if asked.verb == "restart":
+            return replace(change, restart=asked.at)
         stuck = state.phase in {Phase.FAILED, Phase.BACKOFF} or state.done
-        if verb == "start" and stuck:
-            return replace(change, restart=order)
-        return None if want.state is target else change
+        if asked.verb == "start" and stuck:
+            return replace(change, restart=asked.at)
+        for_good = want.until is None and asked.until is None
+        return None if want.state is target and for_good else change
 
-    async def _write(self, key: ServiceKey, change: DesiredChange | None) -> str:
+    def _on_top(self, key: ServiceKey, change: DesiredChange) -> DesiredChange:
+        """The change as the document of today needs it: a document has one end for all it says."""
+        document = self._agent.keeper.documents.node.get(key)
+        if document is None:
+            return change
+        if document.until is not None and document.until <= self._agent.tools.clock.wall():
+            return replace(change, anew=True)
+        if change.until is None:
+            return replace(change, clear_until=not document.params and not change.params)
+        if document.until is None and self._would_be_lost(key, document, change):
+            raise UsageError(
+                f"What was set for {key} for good would end then too.",
+                hint=f"`lictor hold {key} --until …` ends by itself and brings back what was.",
+            )
+        return change
+
+    def _would_be_lost(self, key: ServiceKey, document: Override, change: DesiredChange) -> bool:
+        """Whether the document says something for good that neither the config nor we say."""
+        if not document.params.keys() <= change.params.keys():
+            return True
+        runner = self._agent.reconciler.runners.get(key)
+        always = runner is None or runner.spec.activation == "always"
+        usual = DesiredState.RUNNING if always else DesiredState.STOPPED
+        return document.state not in {None, usual}
+
+    async def _write(self, key: ServiceKey, change: DesiredChange | None, asked: _Asked) -> str:
         """Write one document and let it take effect here; how it went as one word."""
         if change is None:
             return "already"
         agent = self._agent
         before = agent.reconciler.desired.get(key)
-        agent.record("verb", str(key), because("verb.ordered", **_spoken(change)), who=change.by)
-        if not await agent.keeper.change(key, change):
+        agent.record("verb", str(key), _spoken(change), who=change.by, until=change.until)
+        written = await agent.keeper.change(key, change)
+        restart = _unix(change.restart) if change.restart else None
+        agent.outcomes.ordered(key, Order(asked.verb, asked.who, _unix(asked.at), restart))
+        if not written:
             return "pending"
         loop = asyncio.get_running_loop()
         end = loop.time() + _SETTLE
@@ -132,45 +230,54 @@ class Orders:
             if problem:
                 raise UsageError(f"{key} {name}: {problem}.", hint="Nothing was changed.")
         change = DesiredChange(
-            params=typed, until=args.get("until"), by=who, reason=str(args.get("reason") or "")
+            params=typed, until=self._until(args), by=who, reason=str(args.get("reason") or "")
         )
-        return await self._edit(key, change)
+        return await self._edit(key, self._on_top(key, change))
 
     async def _unset(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
         key, names = self._one(args), tuple(args.get("params") or ())
         every = tuple(self._agent.params_of(key) or ())  # all of them, and nothing but them
-        return await self._edit(key, DesiredChange(unset_params=names or every, by=who))
+        why = str(args.get("reason") or "")
+        return await self._edit(key, DesiredChange(unset_params=names or every, by=who, reason=why))
 
     async def _edit(self, key: ServiceKey, change: DesiredChange) -> dict[str, Any]:
         result = await self._write_document(key, change)
         keys = services_meant(self._agent, [str(key)])
         refused = self._agent.keeper.documents.refused.get(key)
         if refused is not None:
+            why = because("outcome.refused", verb="set", by=change.by, why=views.say(refused))
+            self._agent.record("outcome", str(key), why, who=change.by, outcome="refused")
             raise UsageError(views.say(refused), hint="The last good document stays in force.")
         record = self._agent.view(keys[0], {})
         return {"service": str(key), "result": result, "sentence": record["sentence"]}
 
     async def _write_document(self, key: ServiceKey, change: DesiredChange) -> str:
         agent = self._agent
-        agent.record("verb", str(key), because("verb.ordered", **_spoken(change)), who=change.by)
-        if not await agent.keeper.change(key, change):
-            return "pending"
-        await agent.bell.wait(0.5)
-        return "done"
+        written = await agent.keeper.change(key, change)
+        result = "done" if written else "pending"
+        agent.record(
+            "verb", str(key), _spoken(change), who=change.by, until=change.until, outcome=result
+        )
+        if written:
+            await agent.bell.wait(0.5)
+        return result
 
-    async def _register(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
-        return self._mark(args, unregistered=False)
+    async def _register(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
+        return self._mark(args, who, unregistered=False)
 
-    async def _unregister(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
-        return self._mark(args, unregistered=True)
+    async def _unregister(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
+        return self._mark(args, who, unregistered=True)
 
-    def _mark(self, args: dict[str, Any], *, unregistered: bool) -> list[dict[str, Any]]:
+    def _mark(self, args: dict[str, Any], who: str, *, unregistered: bool) -> list[dict[str, Any]]:
+        verb = "unregister" if unregistered else "register"
         rows = []
         for key in services_meant(self._agent, args.get("names") or []):
             runner = self._agent.reconciler.runners[key]
             already = runner.state.unregistered is unregistered
             if not already:
                 runner.mark_registered(unregistered=unregistered)
+                said = because("verb.ordered", what=verb, by=who)
+                self._agent.record("verb", str(key), said, who=who, outcome="done")
             why = because("registry.registered")
             if unregistered:
                 why = because("registry.unregistered")
@@ -187,15 +294,20 @@ class Orders:
             )
         return rows
 
-    async def _confirm(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+    async def _confirm(self, _args: dict[str, Any], who: str, _emit: Emit) -> Any:
         ports = self._agent.consul.ports
         if ports is None:
             raise ConsulUnreachable(views.say(self._agent.consul.state))
         await ports.desired.confirm()
+        said = because("verb.ordered", what="confirm", by=who)
+        self._agent.record("verb", "", said, who=who, outcome="done")
         return {}
 
-    async def _reload_config(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
-        return self._reload()
+    async def _reload_config(self, _args: dict[str, Any], who: str, _emit: Emit) -> Any:
+        changes = self._reload()
+        said = because("verb.ordered", what="reload", by=who)
+        self._agent.record("verb", "", said, who=who, outcome="done")
+        return changes
 
     async def _down(self, args: dict[str, Any], who: str, emit: Emit) -> Any:
         agent = self._agent
@@ -218,35 +330,7 @@ class Orders:
         services_meant(self._agent, [args.get("name")])
         return ServiceKey.parse(str(args.get("name")))
 
-    def _refuse_infrastructure(self, names: Iterable[object]) -> None:
-        for key in services_meant(self._agent, names) if names else ():
-            if key in self._agent.infrastructure:
-                raise Refused(
-                    f"{key} is Lictor's own and runs as long as the agent does.",
-                    hint="`lictor down` stops both.",
-                )
-
-    def _refuse_to_hurt(self, keys: list[ServiceKey], verb: str) -> None:
-        """Stopping what others need is refused until it is said twice."""
-        agent = self._agent
-        for key in keys:
-            hurt = [
-                other
-                for other in dependents(key.name, agent.reconciler.desired)
-                if other not in keys
-                and agent.reconciler.runners[other].state.phase.running
-                and any(
-                    dep.name == key.name and dep.required
-                    for dep in agent.reconciler.desired[other].spec.depends_on
-                )
-            ]
-            if hurt:
-                listed = ", ".join(str(other) for other in hurt)
-                raise Refused(
-                    f"To {verb} {key} would hurt what needs it: {listed}.", hint="Insist with -y."
-                )
-
-    def _result(self, key: ServiceKey, _goal: Goal) -> dict[str, Any]:
+    def _result(self, key: ServiceKey) -> dict[str, Any]:
         state = self._agent.reconciler.runners[key].state
         record = self._agent.view(key, {})
         return {
@@ -291,11 +375,28 @@ def _limit(args: dict[str, Any]) -> float | None:
 
 
 def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
+    return _text(datetime.now(UTC))
 
 
-def _spoken(change: DesiredChange) -> dict[str, str]:
-    what = "remove" if change.remove else change.state or "params"
-    if change.restart:
+def _text(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds")
+
+
+def _unix(text: str) -> float:
+    return datetime.fromisoformat(text).timestamp()
+
+
+def _spoken(change: DesiredChange) -> Reason:
+    """The order as a line of the journal."""
+    what = _WORDS.get(change.state or "", "params")
+    if change.remove:
+        what = "unset"
+    elif change.restart:
         what = "restart"
-    return {"what": what, "by": change.by or "?"}
+    elif change.params:
+        what = ", ".join(f"{name}={value}" for name, value in change.params.items())
+    elif change.unset_params:
+        what = f"unset {', '.join(change.unset_params)}"
+    if change.reason:
+        return because("verb.ordered_because", by=change.by or "?", what=what, why=change.reason)
+    return because("verb.ordered", by=change.by or "?", what=what)

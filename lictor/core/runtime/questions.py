@@ -8,14 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from lictor import __version__
-from lictor.core.errors import ConsulUnreachable
-from lictor.core.model.names import ServiceKey
+from lictor.core.errors import ConsulUnreachable, NoSuchService, UsageError
+from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
-from lictor.core.runtime.logs_view import stream_logs
+from lictor.core.runtime.journal import KINDS, MAX_LINES, JournalQuery, stream_events
+from lictor.core.runtime.logs_view import Wanted, stream_logs
 from lictor.core.runtime.meant import services_meant
 
 
@@ -30,6 +31,7 @@ class Questions:
             "plan": self._plan,
             "health": self._health,
             "logs": self._logs,
+            "events": self._events,
             "discover": self._discover,
             "env": self._env,
         }
@@ -37,10 +39,13 @@ class Questions:
     async def _status(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         agent = self._agent
         keys = services_meant(self._agent, args.get("names") or [], infrastructure=True)
-        usage = agent.usage()
+        figures = bool(args.get("figures") or args.get("verbose"))
+        usage = await agent.figures() if figures else agent.usage()
         records = []
         for key in keys:
             record = agent.view(key, usage)
+            if figures:
+                record |= views.figures(usage.get(key), running=record["pid"] is not None)
             if args.get("verbose"):
                 runner = agent.reconciler.runners[key]
                 path = runner.log_path()
@@ -50,6 +55,8 @@ class Questions:
                     agent.reconciler.desired.get(key),
                     now=agent.tools.clock.now(),
                     log=str(path) if path else None,
+                    containment=runner.containment,
+                    notes=runner.notes(),
                 )
             records.append(record)
         return records
@@ -151,11 +158,38 @@ class Questions:
         paths = {str(key): self._agent.reconciler.runners[key].log_path() for key in keys}
         return await stream_logs(
             {name: path for name, path in paths.items() if path is not None},
-            lines=int(args.get("lines") or 100),
-            follow_on=bool(args.get("follow")),
-            grep=str(args.get("grep") or ""),
-            emit=emit,
+            Wanted.of(args),
+            emit,
         )
+
+    async def _events(self, args: dict[str, Any], _who: str, emit: Emit) -> Any:
+        """The journal. `lines` is bounded; `next` of the answer is `before` of the next page."""
+        names = [self._subject(name) for name in args.get("names") or []]
+        kinds = tuple(str(kind) for kind in args.get("kinds") or [])
+        strange = [kind for kind in kinds if kind not in KINDS]
+        if strange:
+            raise UsageError(f"No kind {strange[0]!r}.", hint=f"There are: {', '.join(KINDS)}.")
+        since, before = args.get("since"), args.get("before")
+        query = JournalQuery(
+            subjects=tuple(names),
+            kinds=kinds,
+            since=float(since) if isinstance(since, int | float) else None,
+            before=before if isinstance(before, int) else None,
+            limit=min(MAX_LINES, max(0, int(args.get("lines", 50)))),
+        )
+        follow, store = bool(args.get("follow")), self._agent.tools.store
+        answer = await stream_events(store, query, follow=follow, emit=emit)
+        if names and not answer["count"]:
+            services_meant(self._agent, names, infrastructure=True)  # raises for a slip of the hand
+        return answer
+
+    @staticmethod
+    def _subject(name: object) -> str:
+        """A service's name as the journal has it; it may have been removed from the config."""
+        try:
+            return str(ServiceKey.parse(str(name)))
+        except BadName as error:
+            raise NoSuchService(f"No service {name!r}: {error}.") from None
 
     async def _discover(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         ports = self._agent.consul.ports

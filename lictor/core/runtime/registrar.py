@@ -36,6 +36,8 @@ _AT_ONCE = 8  # writes under way at one time
 _ASKED = ("http", "tcp")  # kinds of checks that Consul does itself
 _SETTLE = 2.0  # seconds until the catalog has certainly heard of a renewed check
 _RETRY = (0.25, 10.0)  # seconds, first and longest
+_GATHER = 0.01  # seconds in which changes gather before Consul is told
+_GATHER_AWAY = 0.2  # the same while it does not answer: each change would be another try
 
 
 class Registrar:
@@ -114,6 +116,9 @@ class Registrar:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
                     await self._wake.wait()
+                    # What follows from the same event comes first (a restart is underway), and one
+                    # comparison is enough for all that changed with it.
+                    await asyncio.sleep(_GATHER if failures == 0 else _GATHER_AWAY)
             self._wake.clear()
 
     async def sync(self) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TypeAlias
@@ -23,11 +23,11 @@ from lictor.core.model.state import Exit, Phase, ServiceState
 from lictor.core.planning import health, lifecycle, recycle
 from lictor.core.ports import Driver, ProbeResult, Running
 from lictor.core.runtime.logs import last_lines
+from lictor.core.runtime.presence import ask, until_it_passes
 from lictor.core.runtime.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
-_FIRST_POLL, _SLOWEST_POLL = 0.05, 1.0  # seconds between readiness probes
 _LEFTOVERS = 1.0  # seconds that children of a crashed service get between TERM and KILL
 _SETTLED = 0.5  # seconds a service without a probe must run before it counts as ready
 
@@ -62,6 +62,16 @@ class Runner:
     def driver(self) -> Driver:
         """How it runs."""
         return self._driver
+
+    @property
+    def containment(self) -> str | None:
+        """How its processes are held together while it runs."""
+        running = self._running or self._ending
+        return running.containment or None if running is not None else None
+
+    def notes(self) -> Sequence[Reason]:
+        """What this host cannot do for it."""
+        return self._driver.notes(self.spec)
 
     def log_path(self) -> Path | None:
         """The file the service writes itself."""
@@ -157,17 +167,14 @@ class Runner:
         if self.state.phase not in {Phase.READY, Phase.UNHEALTHY}:
             return
         now = self._around.clock.now()
-        state = health.observe(self.state, passed=passed, output=output, now=now)
-        if passed and state.phase is Phase.UNHEALTHY:
-            state = lifecycle.recovered(state, now=now)
-        deadline = health.unhealthy_at(state, self.spec.health)
-        if deadline is not None and state.phase is Phase.READY:
-            if now >= deadline:
-                state = lifecycle.unhealthy(state, now=now)
-            else:
-                self._call_at(deadline, self._still_failing)
-        if state != self.state:
-            self._set(state)
+        self._judge(health.observe(self.state, passed=passed, output=output, now=now))
+
+    def _judge(self, state: ServiceState) -> None:
+        found = health.judge(state, self.spec.health, now=self._around.clock.now())
+        if found.look_at is not None:
+            self._call_at(found.look_at, self._still_failing)
+        if found.state != self.state:
+            self._set(found.state)
 
     async def probe(self) -> ProbeResult | None:
         """Ask the health check now, for `lictor health`; None when there is nothing to ask."""
@@ -213,7 +220,7 @@ class Runner:
         try:
             await self._cleaned()  # never a new one before the old tree is gone
             await self._run_before_jobs(spec)
-            self._refuse_taken_port(spec)
+            self._around.refuse_taken_port(spec)
             running = await self._driver.start(spec)
         except StartFailed as error:
             params = {name: str(value) for name, value in error.params.items()}
@@ -237,18 +244,6 @@ class Runner:
                     params={"job": argv[0], "code": exit_.code if exit_.code is not None else "?"},
                 )
 
-    def _refuse_taken_port(self, spec: ServiceSpec) -> None:
-        if spec.port is None or spec.driver != "process":
-            return
-        holder = self._around.port_holder(spec.host, spec.port)
-        if holder is not None:
-            pid, program = holder
-            raise StartFailed(
-                f"port {spec.port} is taken by {program} (pid {pid})",
-                reason_code="start.port_taken",
-                params={"port": spec.port, "pid": pid, "program": program},
-            )
-
     async def _await_ready(self, since: float) -> None:
         """Probe until the first pass; too long is a failed start."""
         probe, clock = self.spec.health.probe, self._around.clock
@@ -256,16 +251,11 @@ class Runner:
             await asyncio.sleep(_SETTLED)
             self._become_ready("")
             return
-        pause, deadline = _FIRST_POLL, since + self.spec.health.startup
-        while True:
-            result = await self._around.prober.probe(probe)
-            if result.passed:
-                self._become_ready(result.output)
-                return
-            if clock.now() >= deadline:
-                break
-            await asyncio.sleep(pause)
-            pause = min(pause * 1.5, _SLOWEST_POLL)
+        deadline = since + self.spec.health.startup
+        result = await until_it_passes(self._around.prober, clock, probe, deadline)
+        if result.passed:
+            self._become_ready(result.output)
+            return
         why = because("start.timeout", startup=self.spec.health.startup, output=result.output)
         await self._end_processes()
         self._run_ended(why, None, detail=self._last_line() or result.output)
@@ -299,15 +289,13 @@ class Runner:
             consul_can = probe is not None and probe.kind in {"http", "tcp"}
             if probe is None or (consul_can and self._around.consul_watches(self.key)):
                 continue
-            result = await self._around.prober.probe(probe)
+            result = await ask(self._around.prober, self._around.clock, probe)
             self.observe(passed=result.passed, output=result.output)
 
     def _still_failing(self) -> None:
         """The time that `failures` failed checks take is over."""
-        deadline = health.unhealthy_at(self.state, self.spec.health)
-        now = self._around.clock.now()
-        if self.state.phase is Phase.READY and deadline is not None and now >= deadline - 0.05:
-            self._set(lifecycle.unhealthy(self.state, now=now))
+        if self.state.phase is Phase.READY:
+            self._judge(self.state)
 
     # --- ending -------------------------------------------------------------------------
 

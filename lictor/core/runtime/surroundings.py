@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from lictor.core.errors import StartFailed
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.spec import ServiceSpec
 from lictor.core.model.state import ServiceState
 from lictor.core.ports import Clock, Prober
 
@@ -30,3 +32,16 @@ class Surroundings:
     consul_watches: Callable[[ServiceKey], bool]
     port_holder: Callable[[str, int], tuple[int, str] | None]
     jitter: Callable[[], float]
+
+    def refuse_taken_port(self, spec: ServiceSpec) -> None:
+        """Raise `StartFailed` if somebody else holds the port of a service that we start."""
+        if spec.port is None or spec.driver != "process":
+            return
+        holder = self.port_holder(spec.host, spec.port)
+        if holder is not None:
+            pid, program = holder
+            raise StartFailed(
+                f"port {spec.port} is taken by {program} (pid {pid})",
+                reason_code="start.port_taken",
+                params={"port": spec.port, "pid": pid, "program": program},
+            )

@@ -6,15 +6,17 @@ nothing (the memory of a stopped service) is 0.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from functools import cache
 from typing import Any
 
 from lictor.core.locales import render
-from lictor.core.model.desired import DesiredService
+from lictor.core.model.desired import DesiredService, DesiredState, Source
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ParamRef, ServiceSpec
 from lictor.core.model.state import Phase, ServiceState
+from lictor.core.planning.reconcile import hold_reason
 from lictor.core.ports import Instance, Usage
 
 _MIB = 1024 * 1024
@@ -26,6 +28,7 @@ _WITH_LAST_LINE = frozenset(
         *("start.before_failed", "start.timeout"),
     }
 )
+_HELD = frozenset({"held.stopped", "held.running", "held.maintenance"})
 _PUBLISHED = (
     *("desired", "phase", "health", "sentence", "reason", "reason_params", "driver"),
     *("pid", "container_id", "address", "port", "restarts", "last_error"),
@@ -34,12 +37,23 @@ _PUBLISHED = (
 
 def say(reason: Reason, language: str = "en") -> str:
     """One reason as its sentence."""
+    if not reason.params:
+        return _said(reason.code, language)
     return render(reason.code, reason.params, language=language)
+
+
+@cache
+def _said(code: str, language: str) -> str:
+    """A sentence without parameters is always the same."""
+    return render(code, {}, language=language)
 
 
 def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> list[Reason]:
     """Why the service is as it is: the main reason first, then what a person should know with it."""
+    held = want is not None and want.source is Source.HOLD and bool(want.by)
     found = [state.reason]
+    if want is not None and held and state.phase is Phase.STOPPED:
+        found = [hold_reason(want)]  # whatever once stopped it: this is why it does not run
     if state.phase is Phase.BACKOFF and state.next_start is not None:
         delay = max(0.0, state.next_start - now)
         found.append(because("next_start", delay=round(delay, 1), failures=state.failures))
@@ -62,8 +76,13 @@ def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> li
         found.append(state.ended_because)
     elif state.phase is Phase.READY and state.restarts:
         found.append(because("restarted", count=state.restarts))
-    if want is not None and want.state.value == "maintenance":
+    if want is not None and held:
+        if found[0].code not in _HELD:
+            found.append(hold_reason(want))
+    elif want is not None and want.state is DesiredState.MAINTENANCE:
         found.append(because("maintenance", by=want.by or "?", why=want.why or "-"))
+    if want is not None and want.until is not None and want.source is not Source.CONFIG:
+        found.append(because("until", until=want.until))
     if want is not None and want.refused is not None:
         found.append(want.refused)
     return found
@@ -94,8 +113,8 @@ def record(
         "phase": state.phase.value,
         "health": state.health.value if state.health else None,
         "sentence": " ".join(say(part) for part in why),
-        "reason": state.reason.code,
-        "reason_params": dict(state.reason.params),
+        "reason": why[0].code,
+        "reason_params": dict(why[0].params),
         "reasons": [{"code": part.code, "params": dict(part.params)} for part in why],
         "pid": process,
         "container_id": state.identity.container_id if state.identity else None,
@@ -112,6 +131,14 @@ def record(
     }
 
 
+def figures(usage: Usage | None, *, running: bool) -> dict[str, Any]:
+    """What `top` and `--verbose` add: counts over the whole tree."""
+    names = ("processes", "threads", "fds", "connections")
+    if not running:
+        return dict.fromkeys(names, 0)
+    return {name: None if usage is None else getattr(usage, name) for name in names}
+
+
 def details(
     spec: ServiceSpec,
     state: ServiceState,
@@ -119,6 +146,8 @@ def details(
     *,
     now: float,
     log: str | None,
+    containment: str | None = None,
+    notes: Iterable[Reason] = (),
 ) -> dict[str, Any]:
     """What `--verbose` adds. Environment values are never part of it."""
     probe = spec.health.probe
@@ -161,7 +190,9 @@ def details(
         if state.next_start is None
         else max(0.0, round(state.next_start - now, 1)),
         "adopted": state.adopted,
-        "containment": "group, session, mark" if spec.driver == "process" else None,
+        "containment": containment,
+        "limits": dict(spec.limits.given()),
+        "notes": [say(note) for note in notes],
     }
 
 

@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from lictor.core.errors import TimedOut
-from lictor.core.model.desired import DesiredState
+from lictor.core.model.desired import DesiredService, DesiredState
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.state import Phase
+from lictor.core.model.state import Phase, ServiceState
 from lictor.core.planning.reconcile import ordered_again
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.logs import last_lines
@@ -18,15 +18,21 @@ if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
 
 _HOPELESS = frozenset({"dependency.failed", "dependency.stopped"})
+_ON_ITS_WAY = frozenset({"dependency.waiting", "dependency.retrying"})
+_ROUNDED = 0.001  # seconds: orders are written to the millisecond
 _SHOW_EVERY = 0.5  # seconds between two progress lines of one service
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """`phase` is what is waited for; after an `order`, one failed start already is the answer."""
+    """`phase` is what is waited for; after an `order`, one failed start already is the answer.
+
+    `restart` is when (Unix seconds) the order asked for a restart, if it did.
+    """
 
     phase: Phase
     order: bool
+    restart: float | None = None
 
 
 async def wait_for(
@@ -40,7 +46,7 @@ async def wait_for(
     begun = loop.time()
     shown: dict[ServiceKey, tuple[str, int]] = {}
     while True:
-        outcomes = {key: _outcome(agent, key, goal) for key in keys}
+        outcomes = {key: outcome_of(agent, key, goal) for key in keys}
         elapsed = loop.time() - begun
         for key in keys:
             stamp = (_phase(agent, key), int(elapsed / _SHOW_EVERY))
@@ -60,29 +66,73 @@ async def wait_for(
         await agent.bell.wait(rest)
 
 
-def _outcome(agent: Agent, key: ServiceKey, goal: Goal) -> str:
+def in_force(want: DesiredService, goal: Goal) -> bool:
+    """Whether an order is what is wanted by now (it may come back from Consul a moment later)."""
+    if goal.phase is Phase.STOPPED:
+        return want.state is DesiredState.STOPPED
+    if want.state is DesiredState.STOPPED:
+        return False
+    return goal.restart is None or (want.restart_wall or 0.0) >= goal.restart - _ROUNDED
+
+
+def outcome_of(agent: Agent, key: ServiceKey, goal: Goal) -> str:
     """`done`, `failed` when waiting is hopeless, or "" when it may still come."""
     runner = agent.reconciler.runners.get(key)
     want = agent.reconciler.desired.get(key)
     if runner is None or want is None:
         return "done" if goal.phase is Phase.STOPPED else "failed"
-    phase = runner.state.phase
+    if goal.order and not in_force(want, goal):
+        # Refused documents never come into force; one that was overruled is somebody else's word.
+        return "failed" if want.refused is not None else ""
     if goal.phase is Phase.STOPPED:
-        if want.state is DesiredState.STOPPED:
-            return "" if phase.running else "done"
-        return "failed" if not goal.order else ""
-    acted = not ordered_again(want, runner.state)
+        return _towards_stopped(want, runner.state, goal)
+    return _towards_ready(agent, key, want, goal)
+
+
+def _towards_stopped(want: DesiredService, state: ServiceState, goal: Goal) -> str:
+    if want.state is DesiredState.STOPPED or goal.order:
+        return "" if state.phase.running else "done"
+    if state.phase is Phase.STOPPED and state.done:
+        return "done"  # it ended by itself, as its policy allows
+    # A program that runs to its end may do so any time; one that is always restarted never will.
+    ends = want.state is DesiredState.RUNNING and want.spec.restart.policy != "always"
+    return "" if ends and state.phase is not Phase.FAILED else "failed"
+
+
+def _towards_ready(agent: Agent, key: ServiceKey, want: DesiredService, goal: Goal) -> str:
+    state = agent.reconciler.runners[key].state
+    phase = state.phase
+    acted = not ordered_again(want, state)
     if phase is Phase.READY and acted:
         return "done"
     if phase in {Phase.FAILED, Phase.BLOCKED} and acted:
         return "failed"
-    if want.state is DesiredState.STOPPED:
+    if want.state is DesiredState.STOPPED or want.blocked is not None:
         return "failed"
-    if phase is Phase.QUEUED and runner.state.reason.code in _HOPELESS:
+    if want.state is DesiredState.MAINTENANCE and not phase.running:
+        return "failed"  # nobody starts it while hands are off
+    if phase is Phase.QUEUED and _never_comes(agent, key):
         return "failed"
-    if runner.state.done and acted:
+    if state.done and acted:
         return "done"
     return "failed" if goal.order and acted and phase is Phase.BACKOFF else ""
+
+
+def _never_comes(agent: Agent, key: ServiceKey) -> bool:
+    """Whether what a queued service waits for can never be ready, however far down that is."""
+    seen: set[ServiceKey] = set()
+    while key not in seen:
+        seen.add(key)
+        runner = agent.reconciler.runners.get(key)
+        if runner is None or runner.state.phase is not Phase.QUEUED:
+            return False
+        reason = runner.state.reason
+        if reason.code in _HOPELESS:
+            return True
+        if reason.code not in _ON_ITS_WAY:
+            return False
+        key = ServiceKey.parse(str(reason.params.get("dependency")))
+    return False
 
 
 def _phase(agent: Agent, key: ServiceKey) -> str:

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from lictor.core.errors import StartFailed
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason
 from lictor.core.model.spec import DriverKind, ProbeSpec, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
 from lictor.core.ports import ProbeResult, StopReport
@@ -40,6 +41,11 @@ class FakeRunning:
     def identity(self) -> Identity:
         """A pid that no other fake of this driver has."""
         return self._identity
+
+    @property
+    def containment(self) -> str:
+        """There are no processes to hold."""
+        return ""
 
     @property
     def alive(self) -> bool:
@@ -139,6 +145,10 @@ class FakeDriver:
         found = [run for run in self.live(spec.key) if run.alive]
         exact = [run for run in found if run.identity == identity]
         return next(iter(exact or found), None)
+
+    def notes(self, spec: ServiceSpec) -> tuple[Reason, ...]:  # noqa: ARG002 - the port
+        """Nothing: every limit is kept."""
+        return ()
 
     def log_path(self, spec: ServiceSpec) -> Path | None:
         """`log_dir/<key>.log`."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.spec import Dependency, HealthSpec, ProbeSpec, RecycleSpec
+from lictor.core.model.spec import Dependency, HealthSpec, Limits, ProbeSpec, RecycleSpec
 from tests.core.config.support import ENV, accepted, one, problems, refused_one
 
 
@@ -89,10 +89,11 @@ def test_every_key_of_the_contract_is_accepted(tmp_path):
             "build": ".",
         },
         "gpu": {"memory": 6 << 30, "min_compute_capability": 7.0, "devices": ["1"], "pinned": True},
-        "limits": {"memory": 2 << 30, "cpu": 1.5, "tasks": 100},
         "idle_timeout": 900.0,
         "metrics": "/metrics",
     }
+    assert spec.recycle == RecycleSpec(rss=4 << 30, age=86400.0)
+    assert spec.limits == Limits(memory=2 << 30, cpu=1.5, tasks=100)
     assert spec.recycle == RecycleSpec(rss=4 << 30, age=86400.0)
     assert (spec.voice_group, spec.rank, spec.owner) == ("voice", 30, "anna")
     assert spec.logs == (f"{tmp_path}/sub/extra/file.log",)

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from lictor.core.drivers.pidfd import can_tell_exit
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.tree import boot_id, read_proc
 from lictor.core.model.names import ServiceKey
@@ -25,13 +26,14 @@ QUICK = StopSpec(timeout=0.5)
 SHORT_AGENT = """
 import asyncio, json, os, sys
 from pathlib import Path
+from lictor.core.drivers.cgroup_find import discover
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
 
 async def main():
-    logs, agent_id, cwd, argv, job = json.loads(sys.argv[1])
-    driver = ProcessDriver(Path(logs), agent_id)
+    logs, agent_id, cwd, argv, job, cgroups = json.loads(sys.argv[1])
+    driver = ProcessDriver(Path(logs), agent_id, ground=discover(membership=cgroups))
     spec = ServiceSpec(key=ServiceKey("piper"), command=tuple(argv), cwd=cwd)
     if job:
         task = asyncio.create_task(driver.run_job(spec, tuple(argv)))
@@ -46,11 +48,12 @@ asyncio.run(main())
 
 
 @pytest.fixture
-def dead_agent(tmp_path: Path, agent_id: str):
+def dead_agent(tmp_path: Path, agent_id: str, ground):
     """Start a service by an agent that is dead already; its child is not ours."""
 
     def start(argv: tuple[str, ...], *, job: bool = False) -> Identity | None:
-        order = json.dumps([str(tmp_path / "logs"), agent_id, str(tmp_path), argv, job])
+        logs = str(tmp_path / "logs")
+        order = json.dumps([logs, agent_id, str(tmp_path), argv, job, ground.version])
         done = subprocess.run(
             [sys.executable, "-c", SHORT_AGENT, order], check=True, capture_output=True, timeout=60
         )
@@ -71,19 +74,43 @@ async def test_a_service_is_adopted_with_the_same_pid_and_stopped(
     assert len(marked(agent_id)) == 2
     report = await running.stop(QUICK)
     assert report.survivors == 0
-    assert report.exit == Exit()
     assert marked(agent_id) == []
 
 
-async def test_the_end_of_an_adopted_service_is_seen_but_its_status_is_unknown(
-    driver, spec, dead_agent
+#: An init: its orphans' statuses are collected at once (`collect`), or never.
+INIT = """
+import os, subprocess, sys, time
+from lictor.core.drivers.tree import become_subreaper
+assert become_subreaper()
+subprocess.run([sys.executable, "-c", *sys.argv[2:]], check=True)
+while sys.argv[1] == "collect":
+    os.wait()
+time.sleep(300)
+"""
+
+
+@pytest.mark.parametrize(
+    ("init", "told"),
+    [("collect", Exit(signal=9) if can_tell_exit() else Exit()), ("idle", Exit())],
+)
+async def test_the_end_of_an_adopted_service_is_seen_and_its_status_if_the_kernel_tells(
+    driver, spec, agent_id, ground, tmp_path, init, told
 ):
-    running = driver.recover(spec(()), dead_agent(("sleep", "60")))
-    waiting = asyncio.create_task(running.wait())
-    await asyncio.sleep(0.05)
-    assert not waiting.done()
-    os.kill(running.identity.pid, 9)
-    assert await asyncio.wait_for(waiting, 10) == Exit()
+    order = [str(tmp_path / "logs"), agent_id, str(tmp_path), ("sleep", "60"), False]
+    argv = [sys.executable, "-c", INIT, init, SHORT_AGENT, json.dumps([*order, ground.version])]
+    with subprocess.Popen(argv, stdout=subprocess.PIPE) as reaper:
+        identity = Identity(*json.loads(await asyncio.to_thread(reaper.stdout.readline)))
+        await eventually(lambda: read_proc(identity.pid).ppid == reaper.pid)
+        running = driver.recover(spec(()), identity)
+        waiting = asyncio.create_task(running.wait())
+        await asyncio.sleep(0.05)
+        assert not waiting.done()
+        os.kill(identity.pid, 9)
+        try:
+            assert await asyncio.wait_for(waiting, 10) == told
+            assert (await running.stop(QUICK)).survivors == 0
+        finally:
+            reaper.kill()
 
 
 async def test_a_service_is_found_by_its_mark_when_nothing_was_written_down(
@@ -101,6 +128,7 @@ async def test_a_service_is_found_by_its_mark_when_nothing_was_written_down(
 
 async def test_another_agents_service_is_never_adopted(spec, dead_agent, tmp_path, agent_id):
     identity = dead_agent(("sleep", "60"))
+    await eventually(lambda: marked(agent_id))
     other = ProcessDriver(tmp_path / "logs", "another-agent")
     assert other.recover(spec(()), identity) is None
     assert other.recover(spec(()), None) is None
@@ -119,8 +147,9 @@ async def test_a_stranger_with_a_reused_pid_is_refused(driver, spec, tmp_path):
         stranger.kill()
 
 
-async def test_a_service_of_ours_with_another_name_is_refused(driver, spec, dead_agent):
+async def test_a_service_of_ours_with_another_name_is_refused(driver, spec, agent_id, dead_agent):
     identity = dead_agent(("sleep", "60"))
+    await eventually(lambda: marked(agent_id))
     assert driver.recover(spec((), key=ServiceKey("vosk")), identity) is None
 
 
@@ -149,7 +178,7 @@ async def test_a_start_ends_what_a_dead_agent_left_and_runs_once(
     one = spec(("sleep", "60"), stop=QUICK)
     assert driver.recover(one, identity) is None
     running = await driver.start(one)
-    assert marked(agent_id) == [running.identity.pid]
+    await eventually(lambda: marked(agent_id) == [running.identity.pid])
     await running.stop(QUICK)
 
 
@@ -173,7 +202,7 @@ async def test_a_job_of_a_dead_agent_is_ended_and_never_adopted(driver, spec, ag
     one = spec(("sleep", "61"), stop=QUICK)
     assert driver.recover(one, None) is None
     running = await driver.start(one)
-    assert marked(agent_id) == [running.identity.pid]
+    await eventually(lambda: marked(agent_id) == [running.identity.pid])
     await running.stop(QUICK)
 
 
@@ -194,6 +223,7 @@ async def test_an_agent_that_lets_go_and_another_that_takes_over_in_one_process(
 ORPHANS = """
 import asyncio, os, sys, time
 from pathlib import Path
+from lictor.core.drivers.cgroup_find import discover
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.tree import become_subreaper
 from lictor.core.model.names import ServiceKey
@@ -201,7 +231,7 @@ from lictor.core.model.spec import ServiceSpec
 
 async def main():
     assert become_subreaper()
-    driver = ProcessDriver(Path(sys.argv[1]), "orphans")
+    driver = ProcessDriver(Path(sys.argv[1]), "orphans", ground=discover(membership=0))
     script = "(setsid sh -c 'exit 0' & setsid sh -c 'exit 0' &) ; exec sleep 60"
     make = lambda name, *argv: ServiceSpec(key=ServiceKey(name), command=argv, cwd="/")
     service = await driver.start(make("a", "sh", "-c", script))

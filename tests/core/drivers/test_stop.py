@@ -6,6 +6,9 @@ import asyncio
 import contextlib
 import os
 import resource
+import subprocess
+import sys
+import tempfile
 import time
 from pathlib import Path
 
@@ -201,7 +204,7 @@ async def test_many_services_stop_together_and_no_descriptor_is_left(driver, spe
     for number in range(40):
         one = spec(("sleep", "60"), key=ServiceKey(f"s{number}"))
         started.append(await driver.start(one))
-    # The environment of a program that was executed this very moment may still read as empty.
+    # (a program that was executed a moment ago shows its environment a moment later)
     await eventually(lambda: len(marked(agent_id)) == 40)
     reports = await asyncio.gather(*(one.stop(GENEROUS) for one in started))
     assert {report.exit for report in reports} == {Exit(signal=15)}
@@ -232,3 +235,50 @@ async def test_the_signal_of_the_config_is_the_one_that_is_sent(driver, spec):
 )
 def test_a_signal_is_known_by_name_or_number_and_else_is_term(name, number):
     assert signal_number(name) == number
+
+
+PLAIN_AGENT = """
+import asyncio, codecs, os, sys
+from pathlib import Path
+from lictor.core.drivers.process import ProcessDriver
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.spec import ServiceSpec, StopSpec
+
+async def main():
+    folder, agent_id, *argv = sys.argv[1:]
+    codecs.lookup("ascii")  # nobody may not be able to read the codecs, nor what else comes late
+    os.setgid(65534), os.setuid(65534)
+    driver = ProcessDriver(Path(folder), agent_id)
+    running = await driver.start(ServiceSpec(ServiceKey("piper"), command=tuple(argv), cwd="/"))
+    await asyncio.sleep(1)
+    report = await running.stop(StopSpec(timeout=0.5))
+    print(running.containment, report.survivors, sep="|")
+    driver.close()
+
+asyncio.run(main())
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+@pytest.mark.parametrize(
+    "script",
+    [
+        "sleep 60 & (sleep 60 & sleep 60 & wait) & wait",
+        "setsid sleep 60 & sleep 60",
+        "trap '' TERM; sh -c 'while :; do sleep 1; done' & exit 3",
+        "(setsid sh -c 'setsid sleep 60 & sleep 60' &) ; exit 0",
+    ],
+    ids=["grandchildren", "escape-group", "engine", "double-fork"],
+)
+async def test_a_plain_users_agent_leaves_nobody_behind_either(agent_id, script):
+    with tempfile.TemporaryDirectory(dir="/tmp") as folder:
+        Path(folder).chmod(0o777)
+        done = await asyncio.to_thread(
+            subprocess.run,
+            [sys.executable, "-c", PLAIN_AGENT, folder, agent_id, "sh", "-c", script],
+            check=True,
+            capture_output=True,
+            timeout=60,
+        )
+    assert done.stdout.decode().strip() == "group, session, mark|0"
+    assert marked(agent_id) == []

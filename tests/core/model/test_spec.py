@@ -4,7 +4,14 @@ from __future__ import annotations
 
 import pytest
 
-from lictor.core.model.spec import HealthSpec, ParamRef, ParamSpec, RestartPolicy, ServiceSpec
+from lictor.core.model.spec import (
+    HealthSpec,
+    Limits,
+    ParamRef,
+    ParamSpec,
+    RestartPolicy,
+    ServiceSpec,
+)
 from tests.core.build import key, spec
 
 WITH_PARAM = {
@@ -36,7 +43,7 @@ def test_parameters_fill_whole_elements():
         {"host": "0.0.0.0"},
         {"port": 5001},
         {"driver": "observed"},
-        {"later": {"limits": {"memory": 1}}},
+        {"limits": Limits(memory=1)},
     ],
 )
 def test_what_is_given_at_the_start_changes_the_fingerprint(fields):

@@ -1,8 +1,8 @@
-"""What KV says over what config.yml says."""
+"""What KV says over what config.yml says, and holds over both."""
 
 from __future__ import annotations
 
-from lictor.core.model.desired import DesiredState, Entry, KvSnapshot, Override, Source
+from lictor.core.model.desired import DesiredState, Entry, Hold, KvSnapshot, Override, Source
 from lictor.core.model.reason import because
 from lictor.core.model.spec import ParamSpec
 from lictor.core.planning.overrides import Host, InForce, keep_good, merge, next_expiry
@@ -147,3 +147,73 @@ def test_levels_do_not_lend_each_other_their_last_good_documents():
     before = InForce(node={key("piper"): Override(state=STOP)})
     after = keep_good(before, snapshot(everywhere={key("piper"): Entry("{", refused=BAD)}))
     assert (after.node, after.all_nodes) == ({}, {})
+
+
+# --- holds -----------------------------------------------------------------------------------
+
+
+def held(state=STOP, until=None, by="anna"):
+    return Hold(state=state, by=by, reason="driver update", since=WALL - 60, until=until)
+
+
+def merged_with(holds, one=None, *, wall=WALL, **documents):
+    one = one or spec()
+    return merge([one], InForce(**documents), wall=wall, host=Host(), holds=holds)[one.key]
+
+
+LAYERS = {
+    "all_nodes": {key("piper"): Override(state=CARE, by="bert", reason="all")},
+    "node": {key("piper"): Override(state=RUN, by="cora", reason="node")},
+}
+
+
+def test_a_hold_is_stronger_than_every_document_and_the_config():
+    found = merged_with({key("piper"): held()}, **LAYERS)
+    assert (found.state, found.source) == (STOP, Source.HOLD)
+    assert (found.by, found.why, found.until) == ("anna", "driver update", None)
+
+
+def test_under_each_layer_that_is_taken_away_the_next_one_counts():
+    layers = dict(LAYERS)
+    holds = {key("piper"): held(by="anna")}
+    seen = [merged_with(holds, **layers)]
+    seen.append(merged_with({}, **layers))
+    del layers["node"]
+    seen.append(merged_with({}, **layers))
+    seen.append(merged_with({}))
+    assert [one.source for one in seen] == [
+        Source.HOLD,
+        Source.KV_NODE,
+        Source.KV_ALL,
+        Source.CONFIG,
+    ]
+    assert [one.by for one in seen] == ["anna", "cora", "bert", ""]
+
+
+def test_a_hold_leaves_parameters_and_restart_orders_alone():
+    one = spec(params={"voice": ParamSpec("a")})
+    document = {key("piper"): Override(params={"voice": "b"}, restart=WALL)}
+    found = merged_with({key("piper"): held(RUN)}, one, node=document)
+    assert (found.spec.param("voice"), found.restart_wall) == ("b", WALL)
+
+
+def test_a_hold_that_has_expired_counts_as_absent():
+    holds = {key("piper"): held(until=WALL)}
+    assert merged_with(holds, wall=WALL - 0.1).state is STOP
+    assert merged_with(holds, wall=WALL).source is Source.CONFIG
+
+
+def test_the_hold_of_an_instance_is_nearer_than_that_of_the_whole_service():
+    holds = {key("piper"): held(STOP), key("piper@a"): held(RUN)}
+    assert merged_with(holds, spec("piper@a")).state is RUN
+    assert merged_with(holds, spec("piper@b")).state is STOP
+    assert merged_with(holds, spec("piper-two")).source is Source.CONFIG
+    holds[key("piper@a")] = held(RUN, until=WALL - 1)
+    assert merged_with(holds, spec("piper@a")).state is STOP
+
+
+def test_the_end_of_a_hold_wakes_somebody_too():
+    documents = InForce(node={key("b"): Override(until=WALL + 9)})
+    holds = {key("a"): held(until=WALL + 4), key("c"): held(), key("d"): held(until=WALL - 4)}
+    assert next_expiry(documents, WALL, holds) == WALL + 4
+    assert next_expiry(documents, WALL + 4, holds) == WALL + 9

@@ -280,3 +280,25 @@ def test_a_service_that_is_busy_or_unknown_is_left_alone(state, phase):
 def test_maintenance_keeps_its_hands_off(phase):
     changed = want(state="maintenance", command=("other",), restart_wall=WALL)
     assert steps(desired(changed), {"piper": now_in(phase)}) == {}
+
+
+# --- holds ------------------------------------------------------------------------------------
+
+
+def held(state: str, **fields):
+    return want(state=state, source=Source.HOLD, by="anna", why="driver update", **fields)
+
+
+def test_a_held_service_says_who_holds_it_and_why():
+    told = {"by": "anna", "why": "driver update"}
+    (stop,) = plan(desired(held("stopped")), {key("piper"): now_in("ready")}, NOW).actions
+    assert stop.reason == because("held.stopped", **told)
+    (start,) = plan(desired(held("running")), {key("piper"): now_in("stopped")}, NOW).actions
+    assert start.reason == because("held.running", **told)
+
+
+def test_nobody_is_told_of_a_hold_that_is_over():
+    stopped = now_in("stopped", reason=because("held.stopped", by="anna", why="driver update"))
+    assert steps(desired(held("stopped")), {"piper": stopped}) == {}
+    manual = want(state="stopped", activation="manual")
+    assert steps(desired(manual), {"piper": stopped}) == {"piper": ("rest", "stopped.activation")}

@@ -87,7 +87,7 @@ def test_a_busy_process_shows_near_one_core_and_an_idle_one_none(run):
 def test_a_sample_is_kept_for_two_seconds(run, monkeypatch):
     passes = []
     real = host_module._rows
-    monkeypatch.setattr(host_module, "_rows", lambda: passes.append(1) or real())
+    monkeypatch.setattr(host_module, "_rows", lambda *skip: passes.append(1) or real(*skip))
     roots = {A: identity(run("exec sleep 60"))}
     probe = ProcUsage()
     for _ in range(5):
@@ -96,6 +96,56 @@ def test_a_sample_is_kept_for_two_seconds(run, monkeypatch):
     time.sleep(2.05)
     probe.sample(roots)
     assert len(passes) == 2
+
+
+def test_an_older_sample_can_be_refused(run):
+    roots = {A: identity(run("exec sleep 60"))}
+    probe = ProcUsage()
+    probe.sample(roots)
+    assert probe.age() < 10
+    first = probe._at
+    time.sleep(0.1)
+    probe.sample(roots, max_age=0.05)
+    assert probe._at > first
+
+
+def test_descriptors_and_connections_are_counted_over_the_tree_when_asked_for(run):
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        near = [socket.create_connection(("127.0.0.1", port)) for _ in range(3)]
+        far = [listener.accept()[0] for _ in near]
+        try:
+            roots = {A: identity(os.getpid()), B: identity(run("sleep 60 & wait"))}
+            until(lambda: ProcUsage().sample(roots)[B].processes == 2)
+            usage = ProcUsage().sample(roots, details=True)
+            # Both ends are ours; the listener is no connection.
+            assert usage[A].connections >= 6
+            assert usage[A].fds >= 7
+            assert usage[B].connections == 0
+            assert usage[B].fds > 0
+            before = usage[A].connections
+        finally:
+            for one in (*near, *far):
+                one.close()
+        assert ProcUsage().sample(roots, details=True)[A].connections <= before - 6
+    assert ProcUsage().sample(roots)[B].fds is None
+
+
+def test_strangers_are_not_read_again_but_a_new_service_always_is(run, monkeypatch):
+    seen: list[int] = []
+    real = host_module._rows
+    monkeypatch.setattr(host_module, "_rows", lambda skip: seen.append(len(skip)) or real(skip))
+    monkeypatch.setattr(host_module, "_SETTLED", 0.0)
+    probe = ProcUsage()
+    stranger = run("sleep 60 & wait")
+    probe.sample({A: identity(run("exec sleep 60"))})
+    time.sleep(0.3)
+    # What was a stranger is now a service: an adopted process, say.
+    usage = probe.sample({B: identity(stranger)}, max_age=0.0)
+    assert seen[0] == 0 < seen[1]
+    assert usage[B].processes >= 1
 
 
 def test_a_service_that_just_started_does_not_wait_for_the_next_sample(run):

@@ -1,188 +1,413 @@
-"""The agent's memory on disk, and what it does with a disk that is broken."""
+"""The agent's memory on real files: sound, damaged, foreign, taken away, and full."""
 
 from __future__ import annotations
 
+import os
 import sqlite3
+import stat
+import subprocess
+import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
 
 import pytest
 
-from lictor.core.model.desired import DesiredState, Override
 from lictor.core.model.reason import because
-from lictor.core.model.state import Exit, Health, Identity, Phase, ServiceState
-from lictor.core.runtime.codec import override_from, override_row, state_from, state_row
+from lictor.core.runtime.journal import JournalLine, JournalQuery
 from lictor.core.runtime.store import SqliteStore
 
-FULL = ServiceState(
-    phase=Phase.BACKOFF,
-    reason=because("exit.signal", signal="SEGV"),
-    since=12.5,
-    identity=Identity(42, 7, "boot", container_id="c"),
-    fingerprint="f",
-    started=1.0,
-    started_wall=2.0,
-    ready_since=3.0,
-    restarts=4,
-    failures=5,
-    next_start=6.0,
-    last_exit=Exit(signal=11, oom=True),
-    last_error="CUDA out of memory — 内存不足",
-    health=Health.CRITICAL,
-    health_output="503",
-    failing_since=7.0,
-    operator_restart_wall=8.0,
-    done=True,
-    unregistered=True,
-    adopted=True,
-)
+DEADLINE = 20.0
+
+
+def until(truth: Callable[[], object], what: str = "") -> None:
+    deadline = time.monotonic() + DEADLINE
+    while not truth():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.02)
 
 
 @pytest.fixture
-def reopen(tmp_path):
-    """Open the store of this test, as the next agent would; all are closed at the end."""
-    made: list[SqliteStore] = []
-
-    def open_(path=tmp_path / "state.db"):
-        if made:
-            made[-1].close()
-        made.append(SqliteStore(path))
-        return made[-1]
-
-    yield open_
-    made[-1].close()
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "state.db"
 
 
-def trouble_of(store, *, seconds=10.0) -> str | None:
-    """The code of the trouble, once the writer has met it."""
-    deadline = time.monotonic() + seconds
-    while store.trouble() is None and time.monotonic() < deadline:
-        time.sleep(0.01)
-    return store.trouble().code if store.trouble() else None
+def opened(path: Path) -> closing[SqliteStore]:
+    return closing(SqliteStore(path, retry=0.05))
 
 
-def test_every_state_comes_back_as_it_was(reopen):
-    store = reopen()
-    store.save("services", "piper", state_row(FULL))
-    store.save("services", "fresh", state_row(ServiceState()))
-    rows = reopen().load("services")
-    assert state_from(rows["piper"]) == FULL
-    assert state_from(rows["fresh"]) == ServiceState()
+def flushed(store: SqliteStore) -> bool:
+    return store.flushed().result(timeout=DEADLINE)
 
 
+def note(store: SqliteStore, subject: str = "piper", kind: str = "verb", at: float = 1.0) -> None:
+    reason = because("verb.ordered", what="stop", by="anna")
+    store.record(at=at, kind=kind, subject=subject, reason=reason, who="anna", data={})
+
+
+def lines(store: SqliteStore, **query: object) -> list[JournalLine]:
+    return store.events(JournalQuery(**query))
+
+
+def rows_on_disk(path: Path) -> dict[str, str]:
+    with closing(sqlite3.connect(path)) as file:
+        return dict(file.execute("SELECT key, body FROM rows"))
+
+
+def test_rows_and_lines_are_there_for_the_next_agent(path):
+    with opened(path) as store:
+        store.save("services", "piper", {"a": 1})
+        store.save("services", "gone", {})
+        store.save("services", "gone", None)
+        note(store)
+        assert store.load("services") == {"piper": {"a": 1}}
+    with opened(path) as store:
+        assert store.load("services") == {"piper": {"a": 1}}
+        assert store.load("documents") == {}
+        (line,) = lines(store)
+        assert (line.subject, line.who, line.reason.code) == ("piper", "anna", "verb.ordered")
+        assert store.trouble() is None
+    assert stat.S_IMODE(path.stat().st_mode) == 0o600
+
+
+def test_ids_rise_over_the_life_of_agents(path):
+    for _ in range(3):
+        with opened(path) as store:
+            note(store)
+            note(store)
+    with opened(path) as store:
+        ids = [line.id for line in lines(store)]
+    assert len(ids) == 6
+    assert ids == sorted(ids, reverse=True)
+
+
+def test_what_was_flushed_survives_a_death_without_warning(path):
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from lictor.core.runtime.store import SqliteStore\n"
+        f"store = SqliteStore(Path({str(path)!r}))\n"
+        "for n in range(50): store.save('holds', f's{n}', {'n': n})\n"
+        "assert store.flushed().result(20)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -9
+    with opened(path) as store:
+        assert len(store.load("holds")) == 50
+        assert store.trouble() is None
+
+
+@pytest.mark.parametrize("junk", [b"", b"not a database at all\n" * 500, os.urandom(9000)])
+def test_what_is_no_database_is_set_aside_and_reported(path, junk):
+    path.write_bytes(junk)
+    with opened(path) as store:
+        assert store.load("services") == {}
+        store.save("services", "piper", {"a": 1})
+        assert flushed(store)
+        trouble = store.trouble()
+    assert rows_on_disk(path) == {"piper": '{"a":1}'}
+    aside = [one for one in path.parent.glob("state.db.damaged-*") if one.stat().st_size]
+    if junk:
+        assert trouble.code == "store.set_aside"
+        assert [one.read_bytes() for one in aside] == [junk]
+        assert trouble.params["file"] == aside[0].name
+    else:
+        assert (trouble, aside) == (None, [])  # an empty file is how SQLite begins
+
+
+def test_the_database_of_another_program_is_left_whole_under_another_name(path):
+    with closing(sqlite3.connect(path)) as other:
+        other.execute("CREATE TABLE photos (name TEXT)")
+        other.execute("INSERT INTO photos VALUES ('cat')")
+        other.commit()
+    with opened(path) as store:
+        store.save("services", "piper", {})
+        assert flushed(store)
+        assert store.trouble().code == "store.set_aside"
+    (aside,) = path.parent.glob("state.db.damaged-*[0-9]")
+    with closing(sqlite3.connect(aside)) as other:
+        assert other.execute("SELECT name FROM photos").fetchall() == [("cat",)]
+
+
+def test_tables_of_another_lictor_are_set_aside_with_the_rows_that_can_be_read(path):
+    with opened(path) as store:
+        store.save("holds", "piper", {"state": "stopped"})
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("ALTER TABLE journal ADD COLUMN more TEXT")
+        file.commit()
+    with opened(path) as store:
+        assert store.trouble().code == "store.set_aside"
+        assert store.load("holds") == {"piper": {"state": "stopped"}}
+        assert flushed(store)
+    assert rows_on_disk(path) == {"piper": '{"state":"stopped"}'}
+
+
+def test_a_file_of_the_first_version_goes_on_as_it_is(path):
+    with opened(path) as store:
+        store.save("services", "piper", {"a": 1})
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("PRAGMA application_id=0")
+        file.execute("DROP INDEX journal_by_subject")
+        file.commit()
+    with opened(path) as store:
+        assert (store.trouble(), dict(store.load("services"))) == (None, {"piper": {"a": 1}})
+
+
+@pytest.mark.parametrize("part", [0.1, 0.5, 0.9])
+def test_a_truncated_file_never_keeps_the_agent_from_going_on(path, part):
+    with opened(path) as store:
+        for number in range(300):
+            store.save("services", f"s{number}", {"text": "x" * 200})
+            note(store)
+        assert flushed(store)
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(len(whole) * part)])
+    with opened(path) as store:
+        store.save("services", "after", {"a": 1})
+        for _ in range(20):
+            note(store, "after")
+        assert flushed(store)
+        assert store.trouble().code == "store.set_aside"
+        assert [line.subject for line in lines(store, subjects=("after",))] == ["after"] * 20
+    with opened(path) as store:
+        assert store.load("services")["after"] == {"a": 1}
+
+
+def test_a_file_that_is_damaged_while_it_is_used_is_written_anew_from_memory(path):
+    with opened(path) as store:
+        for number in range(200):
+            store.save("services", f"s{number}", {"text": "x" * 200})
+        assert flushed(store)
+    with opened(path) as store:
+        with path.open("r+b") as file:  # the pages under its feet
+            file.seek(4096)
+            file.write(os.urandom(path.stat().st_size - 4096))
+        for number in range(200):
+            store.save("services", f"s{number}", {"text": "y"})
+        note(store)
+        assert flushed(store)
+        assert store.trouble().code == "store.set_aside"
+    assert set(rows_on_disk(path).values()) == {'{"text":"y"}'}
+    with opened(path) as store:
+        assert len(store.load("services")) == 200
+
+
+def test_a_file_that_is_deleted_while_it_is_used_is_written_anew(path):
+    with opened(path) as store:
+        store.save("services", "old", {"a": 1})
+        assert flushed(store)
+        for one in path.parent.iterdir():
+            one.unlink()
+        store.save("services", "new", {"a": 2})
+        assert flushed(store)
+        assert store.trouble() is None
+    assert rows_on_disk(path) == {"old": '{"a":1}', "new": '{"a":2}'}
+
+
+@pytest.mark.parametrize("body", ["{", "[1]", '"text"', "null", "1" * 5000])
+def test_a_row_that_is_no_object_is_ignored_alone(path, body):
+    with opened(path) as store:
+        store.save("services", "good", {"a": 1})
+    with closing(sqlite3.connect(path)) as file:
+        file.execute("INSERT INTO rows VALUES ('services', 'bad', ?)", (body,))
+        file.commit()
+    with opened(path) as store:
+        assert store.load("services") == {"good": {"a": 1}}
+        assert store.trouble() is None
+
+
+def test_damaged_files_do_not_pile_up(path):
+    for _ in range(6):
+        path.write_bytes(b"junk" * 3000)
+        with opened(path) as store:
+            assert flushed(store)
+        time.sleep(0.002)  # a name of its own
+    assert len(list(path.parent.glob("state.db.damaged-*[0-9]"))) == 3
+
+
+def test_somebody_who_holds_the_file_only_delays(path):
+    with opened(path) as store:
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            store.save("services", "piper", {"a": 1})
+            until(lambda: store.trouble() is not None, "the lock is noticed")
+            assert store.trouble().code == "store.unwritable"
+            assert store.load("services") == {"piper": {"a": 1}}
+            other.execute("ROLLBACK")
+        until(lambda: store.trouble() is None, "it is over")
+        assert flushed(store)
+        assert "store.writable_again" in [line.reason.code for line in lines(store)]
+    assert rows_on_disk(path) == {"piper": '{"a":1}'}
+
+
+# --- disks that say no -----------------------------------------------------------------------
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A disk of one megabyte."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    mounted = subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=False, timeout=20
+    )
+    if mounted.returncode:
+        pytest.skip("mounting is not allowed here")
+    yield folder
+    subprocess.run(["umount", "-l", folder], check=True, timeout=20)
+
+
+def fill(folder: Path) -> Path:
+    ballast = folder / "ballast"
+    with ballast.open("wb", buffering=0) as file:
+        try:
+            while file.write(b"x" * 4096):
+                pass
+        except OSError:
+            return ballast
+    raise AssertionError("the disk takes all")
+
+
+def test_a_full_disk_is_reported_and_nothing_is_lost_when_there_is_room_again(small_disk):
+    path = small_disk / "state.db"
+    with opened(path) as store:
+        store.save("services", "before", {"a": 1})
+        assert flushed(store)
+        ballast = fill(small_disk)
+        for number in range(200):
+            store.save("services", f"s{number}", {"text": "x" * 300})
+            note(store, f"s{number}")
+        assert not flushed(store)
+        assert store.trouble().code == "store.unwritable"
+        assert len(store.load("services")) == 201
+        assert len(lines(store, limit=1000)) == 200
+        ballast.unlink()
+        until(lambda: store.trouble() is None, "there is room again")
+        assert flushed(store)
+    with opened(path) as store:
+        assert store.trouble() is None
+        assert len(store.load("services")) == 201
+        assert len(lines(store, kinds=("verb",), limit=1000)) == 200
+
+
+def test_an_agent_that_begins_on_a_full_disk_knows_what_was_there(small_disk):
+    path = small_disk / "state.db"
+    with opened(path) as store:
+        store.save("holds", "piper", {"state": "stopped"})
+    ballast = fill(small_disk)
+    with opened(path) as store:
+        assert store.load("holds") == {"piper": {"state": "stopped"}}
+        store.save("holds", "stt", {"state": "running"})
+        for number in range(100):
+            store.save("services", f"s{number}", {"text": "x" * 300})
+        assert not flushed(store)
+        assert store.trouble().code == "store.unwritable"
+        ballast.unlink()
+        until(lambda: store.trouble() is None, "there is room again")
+    with opened(path) as store:
+        assert set(store.load("holds")) == {"piper", "stt"}
+
+
+def test_a_disk_that_may_only_be_read_is_read_and_reported(small_disk):
+    path = small_disk / "state.db"
+    with opened(path) as store:
+        store.save("holds", "piper", {"state": "stopped"})
+        note(store)
+    remount = ["mount", "-o", "remount,size=1m"]
+    subprocess.run([*remount, "-o", "ro", small_disk], check=True, timeout=20)
+    with opened(path) as store:
+        assert store.load("holds") == {"piper": {"state": "stopped"}}
+        assert store.trouble().code == "store.unwritable"
+        store.save("holds", "stt", {})
+        assert not flushed(store)
+        assert set(store.load("holds")) == {"piper", "stt"}
+        assert [line.subject for line in lines(store)] == ["piper"]
+        subprocess.run([*remount, "-o", "rw", small_disk], check=True, timeout=20)
+        until(lambda: store.trouble() is None, "it may be written again")
+        assert flushed(store)
+    assert set(rows_on_disk(path)) == {"piper", "stt"}
+
+
+def test_lines_that_find_no_place_anywhere_are_counted(path, monkeypatch):
+    monkeypatch.setattr("lictor.core.runtime.store._UNSAVED", 50)
+    monkeypatch.setattr("lictor.core.runtime.store._RECENT", 50)
+    with opened(path) as store:
+        assert flushed(store)
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            for number in range(80):
+                note(store, f"s{number}")
+            until(lambda: store.trouble() is not None)
+            other.execute("ROLLBACK")
+        until(lambda: store.trouble() is None)
+        assert flushed(store)
+        again = lines(store, kinds=("store",))
+        kept = lines(store, kinds=("verb",), limit=1000)
+    assert len(kept) + again[0].reason.params["lost"] == 80
+    assert kept[0].subject == "s79"
+
+
+# --- a system call that fails, of whatever number --------------------------------------------
+
+_SCENE = """
+import sys
+from pathlib import Path
+from lictor.core.model.reason import because
+from lictor.core.runtime.store import SqliteStore
+store = SqliteStore(Path(sys.argv[1]), retry=0.02)
+for number in range(6):
+    store.save("holds", f"h{number}", {"n": number})
+    store.record(at=1.0, kind="verb", subject="x", reason=because("ready"), who="a", data={})
+    done = store.flushed().result(20)
+    tries = 0
+    while not done and tries < 50:
+        tries += 1
+        store.save("services", "again", {"n": tries})
+        done = store.flushed().result(20)
+    assert done, store.trouble()
+print(len(store.load("holds")), store.trouble() and store.trouble().code)
+store.close()
+"""
+
+
+def strace() -> str:
+    found = subprocess.run(["which", "strace"], capture_output=True, text=True, check=False)
+    if found.returncode:
+        pytest.skip("strace is not installed")
+    return found.stdout.strip()
+
+
+@pytest.mark.parametrize("error", ["EIO", "ENOSPC"])
 @pytest.mark.parametrize(
-    "override",
+    ("call", "number"),
     [
-        Override(),
-        Override(DesiredState.STOPPED, {"a": 1, "b": 1.5, "c": True, "d": "x"}, 1.0, 2.0, "b", "r"),
+        *(("pwrite64", n) for n in (1, 3, 6, 9)),
+        *(("fsync,fdatasync", n) for n in (1, 2, 4)),
     ],
 )
-def test_every_document_comes_back_as_it_was(reopen, override):
-    reopen().save("documents", "node/piper", override_row(override))
-    assert override_from(reopen().load("documents")["node/piper"]) == override
-
-
-@pytest.mark.parametrize(
-    "row",
-    [
-        {},
-        {"phase": "ready"},
-        {**state_row(FULL), "phase": "dancing"},
-        {**state_row(FULL), "from_the_future": 1},
-        {**state_row(FULL), "identity": {"pid": 1}},
-        {**state_row(FULL), "reason": None},
-    ],
-)
-def test_a_row_that_is_no_state_of_this_version_is_none(row):
-    assert state_from(row) is None
-
-
-@pytest.mark.parametrize("row", [{}, {"state": "asleep"}, {"state": None, "colour": "red"}])
-def test_a_row_that_is_no_document_of_this_version_is_none(row):
-    assert override_from(row) is None
-
-
-def test_the_last_of_many_writes_counts(reopen):
-    store = reopen()
-    for number in range(2_000):
-        store.save("services", "piper", {"number": number})
-    assert reopen().load("services") == {"piper": {"number": 1_999}}
-
-
-def test_a_row_that_is_not_json_is_left_out(reopen, tmp_path):
-    reopen().save("services", "good", {"a": 1})
-    store = reopen()
-    with sqlite3.connect(tmp_path / "state.db") as other:
-        other.execute("INSERT INTO rows VALUES ('services', 'torn', '{\"a\":')")
-        other.execute("INSERT INTO rows VALUES ('services', 'list', '[1]')")
-    other.close()
-    assert store.load("services") == {"good": {"a": 1}}
-
-
-@pytest.mark.parametrize("garbage", [b"this is no database" * 500, b"\0" * 8192])
-def test_a_file_that_is_no_database_is_set_aside_and_said(reopen, tmp_path, garbage):
-    path = tmp_path / "state.db"
-    path.write_bytes(garbage)
-    store = reopen()
-    assert store.trouble().code == "store.set_aside"
-    (aside,) = tmp_path.glob("state.db.damaged-*")
-    assert aside.read_bytes() == garbage
-    store.save("services", "piper", {"a": 1})
-    assert reopen().load("services") == {"piper": {"a": 1}}
-
-
-def test_an_empty_file_is_a_new_database(reopen, tmp_path):
-    (tmp_path / "state.db").touch()
-    assert reopen().trouble() is None
-
-
-def test_a_place_that_cannot_be_written_is_reported_and_raises_nothing(reopen, tmp_path):
-    store = reopen(tmp_path / "missing" / "state.db")
-    store.save("services", "piper", {"a": 1})
-    store.record(at=1.0, kind="k", subject="s", reason=because("r"), who="w", data={})
-    assert store.load("services") == {}
-    assert store.trouble().code == "store.unwritable"
-
-
-def test_a_disk_that_breaks_later_is_reported_and_its_recovery_too(reopen, tmp_path):
-    store = reopen()
-    store.save("services", "piper", {"a": 0})
-    deadline = time.monotonic() + 10
-    while not store.load("services") and time.monotonic() < deadline:
-        time.sleep(0.01)
-    with sqlite3.connect(tmp_path / "state.db") as other:
-        other.execute("ALTER TABLE rows RENAME TO elsewhere")
-    store.save("services", "piper", {"a": 1})
-    assert trouble_of(store) == "store.unwritable"
-    with sqlite3.connect(tmp_path / "state.db") as again:
-        again.execute("DROP TABLE IF EXISTS rows")
-        again.execute("ALTER TABLE elsewhere RENAME TO rows")
-    other.close()
-    again.close()
-    store.save("services", "piper", {"a": 2})
-    assert reopen().load("services") == {"piper": {"a": 2}}
-    assert store.trouble() is None
-
-
-def test_the_database_is_for_its_owner_only(reopen, tmp_path):
-    reopen()
-    assert (tmp_path / "state.db").stat().st_mode & 0o077 == 0
-
-
-def test_the_journal_keeps_order_reason_and_data(reopen, tmp_path):
-    store = reopen()
-    for number in range(3):
-        store.record(
-            at=float(number),
-            kind="phase",
-            subject="piper",
-            reason=because("exit.code", code=number),
-            who="lictor",
-            data={"phase": "backoff"},
-        )
-    store.close()
-    with sqlite3.connect(tmp_path / "state.db") as other:
-        rows = other.execute("SELECT at, code, params, data FROM journal ORDER BY id").fetchall()
-    other.close()
-    assert rows == [
-        (float(n), "exit.code", f'{{"code": {n}}}', '{"phase": "backoff"}') for n in range(3)
-    ]
+def test_one_failing_call_costs_nothing_that_was_said_to_be_saved(path, call, number, error):
+    with opened(path) as store:
+        store.save("holds", "old", {"n": -1})
+        assert flushed(store)
+    trace = path.with_name("trace")
+    asked = f"inject={call}:error={error}:when={number}"
+    # -P keeps the fault to the database's own files.
+    files = [word for name in ("", "-wal", "-shm") for word in ("-P", f"{path}{name}")]
+    tracer = [strace(), "-f", "-qq", "-o", trace, "-e", f"trace={call}", "-e", asked, *files]
+    done = subprocess.run(
+        [*tracer, sys.executable, "-c", _SCENE, str(path)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=90,
+    )
+    if "ptrace" in done.stderr:
+        pytest.skip("tracing is not allowed here")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.split()[0] == "7"
+    assert "(INJECTED)" in trace.read_text()
+    with opened(path) as store:
+        assert sorted(store.load("holds")) == ["h0", "h1", "h2", "h3", "h4", "h5", "old"]
+        assert len(lines(store, kinds=("verb",))) == 6

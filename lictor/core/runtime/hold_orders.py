@@ -1,0 +1,179 @@
+"""`lictor hold` and `lictor release`: placing and ending an operator's word over one service.
+
+An answer comes when the hold is on disk, or says that it is not. Whoever holds a service is the only
+one who may hold it otherwise; to let go of it is anybody's right, and the journal tells who did.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import UTC, datetime
+from typing import Any
+
+from lictor.core.errors import Refused, UsageError
+from lictor.core.model.desired import DesiredState, Hold
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason, because
+from lictor.core.planning.overrides import hold_of
+from lictor.core.runtime import views
+from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.control import Emit
+from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.refusals import refuse_infrastructure, refuse_to_hurt, told
+
+_ON_DISK = 3.0  # seconds that a disk may take before the answer says that it did not
+
+#: A reason is shown in one line of a table.
+_LONGEST = 200
+
+
+class HoldOrders:
+    """The handlers of the two operations."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self.ops = {"hold": self._hold, "release": self._release}
+
+    async def _hold(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
+        agent = self._agent
+        keys = self._keys(args)
+        hold = Hold(
+            state=_state(args),
+            by=who,
+            reason=_reason(args),
+            since=agent.tools.clock.wall(),
+            until=until_from(args, agent.tools.clock.wall()),
+        )
+        meant = services_meant(agent, [str(key) for key in keys])
+        refuse_infrastructure(agent, meant)
+        if hold.state is DesiredState.STOPPED and not args.get("yes"):
+            refuse_to_hurt(agent, meant, "stop")
+        for key in keys:
+            self._refuse_anothers(key, who)
+        rows = []
+        for key in keys:
+            before = agent.holds.held.get(key)
+            same = before is not None and _same(before, hold)
+            if not same:
+                agent.holds.place(key, hold)
+                what = because("hold.placed", by=who, state=hold.state.value, why=hold.reason)
+                agent.record("hold", str(key), what, who=who, outcome="done", until=hold.until)
+            rows.append(_row(key, told(hold), "already" if same else "done"))
+        agent.desired_changed()
+        return await self._once_on_disk(rows)
+
+    async def _release(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
+        agent = self._agent
+        why = str(args.get("reason") or "")
+        keys = self._keys(args)
+        found = {key: self._covered(key) for key in keys}
+        for key in keys:
+            self._refuse_part_of_whole(key, found[key])
+        rows = []
+        for key in keys:
+            for held in found[key]:
+                agent.holds.release(held)
+                what = because("hold.released", by=who)
+                if why:
+                    what = because("hold.released_because", by=who, why=why)
+                agent.record("hold", str(held), what, who=who, outcome="done")
+                rows.append(_row(held, [what], "done"))
+            if not found[key]:
+                rows.append(_row(key, [because("hold.none")], "already"))
+        agent.desired_changed()
+        return await self._once_on_disk(rows)
+
+    def _keys(self, args: dict[str, Any]) -> list[ServiceKey]:
+        """The keys as typed: `piper` is the whole service. Unknown names raise."""
+        names = list(args.get("names") or ())
+        if not names:
+            raise UsageError("Which service? A hold names each one.")
+        services_meant(self._agent, names)
+        return list(dict.fromkeys(ServiceKey.parse(str(name)) for name in names))
+
+    def _covered(self, key: ServiceKey) -> list[ServiceKey]:
+        """The holds that a released name means: its own, and those of its instances."""
+        return [
+            held
+            for held in self._agent.holds.held
+            if held == key or (not key.instance and held.name == key.name)
+        ]
+
+    def _refuse_anothers(self, key: ServiceKey, who: str) -> None:
+        holds, wall = self._agent.holds.held, self._agent.tools.clock.wall()
+        others = [holds[held] for held in self._covered(key)]
+        above = hold_of(key, holds, wall)
+        for hold in (*others, *([above] if above else [])):
+            if hold.by != who:
+                raise Refused(
+                    f"{key} is held already. " + " ".join(views.say(part) for part in told(hold)),
+                    hint=f"`lictor release {key}` ends it.",
+                    code="held",
+                )
+
+    def _refuse_part_of_whole(self, key: ServiceKey, found: list[ServiceKey]) -> None:
+        whole = ServiceKey(key.name)
+        if key.instance and not found and whole in self._agent.holds.held:
+            raise UsageError(
+                f"{key} is not held by itself: {whole} is, with all its instances.",
+                hint=f"`lictor release {whole}` ends it.",
+            )
+
+    async def _once_on_disk(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        flushed = asyncio.wrap_future(self._agent.tools.store.flushed())
+        try:
+            safe = await asyncio.wait_for(flushed, _ON_DISK)
+        except TimeoutError:
+            safe = False
+        if not safe:
+            unsafe = because("hold.unsaved")
+            for row in rows:
+                row["sentence"] += f" {views.say(unsafe)}"
+                row["reasons"].append({"code": unsafe.code, "params": {}})
+        return rows
+
+
+def until_from(args: dict[str, Any], wall: float) -> float | None:
+    """`until` (RFC 3339) as Unix seconds; a time that is over is a mistake."""
+    text = args.get("until")
+    if text is None:
+        return None
+    try:
+        moment = datetime.fromisoformat(str(text))
+        until = moment.astimezone(moment.tzinfo or UTC).timestamp()
+    except (ValueError, OverflowError, OSError):
+        raise UsageError(f"until={text!r} is no time such as 2026-01-31T18:00:00Z.") from None
+    if until <= wall:
+        raise UsageError(f"until={text} is over already.")
+    return until
+
+
+def _state(args: dict[str, Any]) -> DesiredState:
+    try:
+        return DesiredState(str(args.get("state") or "stopped"))
+    except ValueError:
+        raise UsageError("state must be one of running, stopped, maintenance.") from None
+
+
+def _reason(args: dict[str, Any]) -> str:
+    reason = " ".join(str(args.get("reason") or "").split())
+    if not reason:
+        raise UsageError("Say why, with --reason: others will read it.")
+    if len(reason) > _LONGEST:
+        raise UsageError(f"The reason is longer than {_LONGEST} characters.")
+    return reason
+
+
+def _same(one: Hold, other: Hold) -> bool:
+    return (one.state, one.reason, one.until) == (other.state, other.reason, other.until)
+
+
+def _row(key: ServiceKey, parts: list[Reason], result: str) -> dict[str, Any]:
+    return {
+        "service": str(key),
+        "result": result,
+        "sentence": " ".join(views.say(part) for part in parts),
+        "reason": parts[0].code,
+        "reason_params": dict(parts[0].params),
+        "reasons": [{"code": part.code, "params": dict(part.params)} for part in parts],
+    }

@@ -1,0 +1,79 @@
+"""What the agent refuses to do although it could: hurt others, touch its own, break a hold.
+
+Each refusal names who would suffer or who decided, and what would be the way. They stand apart from
+the orders so that every door (verbs, holds, later HTTP) refuses the same things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from lictor.core.errors import Refused
+from lictor.core.model.desired import DesiredState, Hold
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason, because
+from lictor.core.planning.order import dependents
+from lictor.core.planning.overrides import hold_of
+from lictor.core.runtime import views
+
+if TYPE_CHECKING:
+    from lictor.core.runtime.agent import Agent
+
+
+def refuse_infrastructure(agent: Agent, keys: Iterable[ServiceKey]) -> None:
+    """What Lictor runs for itself is not the operator's to start or stop."""
+    for key in keys:
+        if key in agent.infrastructure:
+            raise Refused(
+                f"{key} is Lictor's own and runs as long as the agent does.",
+                hint="`lictor down` stops both.",
+            )
+
+
+def refuse_to_hurt(agent: Agent, keys: list[ServiceKey], verb: str) -> None:
+    """Stopping what others need is refused until it is said twice."""
+    for key in keys:
+        hurt = [
+            other
+            for other in dependents(key.name, agent.reconciler.desired)
+            if other not in keys
+            and agent.reconciler.runners[other].state.phase.running
+            and any(
+                dep.name == key.name and dep.required
+                for dep in agent.reconciler.desired[other].spec.depends_on
+            )
+        ]
+        if hurt:
+            listed = ", ".join(str(other) for other in hurt)
+            raise Refused(
+                f"To {verb} {key} would hurt what needs it: {listed}.", hint="Insist with -y."
+            )
+
+
+def held_against(agent: Agent, key: ServiceKey, verb: str) -> Hold | None:
+    """The hold that forbids this verb on a service now; None: it may be done.
+
+    A restart contradicts no hold that wants the service to run.
+    """
+    hold = hold_of(key, agent.holds.held, agent.tools.clock.wall())
+    if hold is None or (verb == "restart" and hold.state is DesiredState.RUNNING):
+        return None
+    return hold
+
+
+def told(hold: Hold) -> list[Reason]:
+    """Who holds a service how, and until when."""
+    said = because("hold.by", by=hold.by, state=hold.state.value, why=hold.reason)
+    return [said] if hold.until is None else [said, because("until", until=hold.until)]
+
+
+def refuse_held(agent: Agent, keys: Iterable[ServiceKey], verb: str) -> None:
+    """A held service is moved by nobody, `-y` or not, before it is released."""
+    for key in keys:
+        hold = held_against(agent, key, verb)
+        if hold is not None:
+            sentence = " ".join(views.say(part) for part in told(hold))
+            raise Refused(
+                f"{key} is held. {sentence}", hint=f"`lictor release {key}` ends it.", code="held"
+            )

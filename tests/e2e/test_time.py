@@ -1,0 +1,125 @@
+"""Time that jumps, and an agent that stands still: neither is the services' fault."""
+
+from __future__ import annotations
+
+import json
+import signal
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from tests.e2e.conftest import MakeAgent
+from tests.support.agent import RunningAgent, unique, wait_until
+from tests.support.children import child, free_port
+
+ALONE = {"consul": {"embedded": "never"}, "web": {"enabled": False}}
+DAY = 86400
+
+
+def checked(word: str, **options: object) -> dict[str, object]:
+    """A service that is unhealthy after one second of failing, and then restarted."""
+    port = free_port()
+    health = {"http": "/health", "interval": "1s", "timeout": "1s", "failures": 2}
+    return {
+        "command": list(child(word, port=port, **options)),
+        "port": port,
+        "health": {**health, "startup": "6s"},
+        "stop": {"timeout": "1s", "pause": "0s"},
+    }
+
+
+def test_an_agent_that_stood_still_restarts_nothing_when_it_goes_on(make_agent: MakeAgent):
+    steady = [unique("steady") for _ in range(8)]
+    loading = unique("loading")
+    services = {name: checked("good") for name in steady}
+    # Its time to load is over while the agent stands still; it is ready a little later.
+    services[loading] = checked("slow-start", seconds=9)
+    agent = make_agent(services, sections=ALONE).start()
+    agent.wait_ready(*steady)
+    before = {name: agent.service_pid(name) for name in [*steady, loading]}
+    agent.signal(signal.SIGSTOP)
+    time.sleep(8)
+    agent.signal(signal.SIGCONT)
+    agent.wait_ready(loading)
+    time.sleep(3)
+    rows = {row["name"]: row for row in agent.status()}
+    assert {name: row["phase"] for name, row in rows.items()} == dict.fromkeys(before, "ready")
+    assert {name: row["pid"] for name, row in rows.items()} == before
+    assert {row["restarts"] for row in rows.values()} == {0}
+
+
+# --- the wall clock -------------------------------------------------------------------------------
+
+
+class WallClock:
+    """The wall clock of one program, moved by libfaketime; its monotonic clock is the real one."""
+
+    def __init__(self, library: Path, folder: Path) -> None:
+        self._file = folder / "faketime"
+        self.env = {
+            "LD_PRELOAD": str(library),
+            "FAKETIME_TIMESTAMP_FILE": str(self._file),
+            "FAKETIME_NO_CACHE": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+        }
+        self.jump(0)
+
+    def jump(self, seconds: int) -> None:
+        """From now on it is off by so much."""
+        fresh = self._file.with_suffix(".new")
+        fresh.write_text(f"{seconds:+d}\n")
+        fresh.replace(self._file)
+
+
+@pytest.fixture
+def wall_clock(tmp_path: Path) -> WallClock:
+    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
+    if not found:
+        pytest.skip("no libfaketime here")
+    return WallClock(found[0], tmp_path)
+
+
+def off_by(agent: RunningAgent) -> float:
+    """By how much the agent's own clock was wrong when it last said something."""
+    stamps = [json.loads(line)["timestamp"] for line in agent.log().splitlines() if line[0] == "{"]
+    told = datetime.fromisoformat(stamps[-1])
+    return (told - datetime.now(UTC)).total_seconds()
+
+
+@pytest.mark.parametrize("jump", [3600, -3600, 2 * DAY, -2 * DAY])
+def test_a_jump_of_the_wall_clock_restarts_nothing_and_moves_no_timer(
+    make_agent: MakeAgent, wall_clock: WallClock, jump: int
+):
+    steady, crashing = unique("steady"), unique("crashing")
+    services = {
+        steady: {**checked("good"), "recycle": {"age": "30m"}},
+        crashing: {
+            "command": list(child("exit-now", count=1)),
+            "health": "none",
+            "restart": {"backoff": "6s", "max_backoff": "6s"},
+        },
+    }
+    agent = make_agent(services, sections=ALONE, env=wall_clock.env).start()
+    agent.wait_ready(steady)
+    agent.wait_phase(crashing, "backoff")
+    pid, restarts = agent.service_pid(steady), agent.row(crashing)["restarts"]
+    began = time.monotonic()
+    wall_clock.jump(jump)
+    # Neither at once nor never: it comes when it was due, by a clock that does not jump.
+    time.sleep(1)
+    assert agent.row(crashing)["restarts"] == restarts
+    wait_until(lambda: agent.row(crashing)["restarts"] > restarts)
+    assert 2 < time.monotonic() - began < 20
+    wait_until(lambda: abs(off_by(agent) - jump) < 600, what="the agent's clock did jump")
+    row = agent.row(steady)
+    assert (row["phase"], row["pid"], row["restarts"]) == ("ready", pid, 0)
+    assert 0 < row["uptime_s"] < 600
+    # An order counts after the jump as well, in whichever direction it went.
+    assert agent.cli("restart", steady, "--wait", env=wall_clock.env).code == 0
+    again = agent.service_pid(steady)
+    assert again != pid
+    wall_clock.jump(0)
+    assert agent.cli("restart", steady, "--wait", env=wall_clock.env).code == 0
+    assert agent.service_pid(steady) != again
