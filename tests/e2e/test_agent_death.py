@@ -82,7 +82,7 @@ def test_services_that_died_without_an_agent_are_noticed_once(
     Catalog(consul).wait_passing(dead, agent.entry_id(dead))
     row = agent.row(dead)
     assert row["pid"] != pid
-    assert "not known" in row["sentence"]  # an exit that nobody could see
+    assert "no agent was there to see it" in row["sentence"]  # an exit that nobody could see
     assert agent.service_pid(fine) == other
     time.sleep(0.5)
     agent.kill9()

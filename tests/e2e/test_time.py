@@ -13,6 +13,7 @@ import pytest
 from tests.e2e.conftest import MakeAgent
 from tests.support.agent import RunningAgent, unique, wait_until
 from tests.support.children import child, free_port
+from tests.support.tools import missing
 
 ALONE = {"consul": {"embedded": "never"}, "web": {"enabled": False}}
 DAY = 86400
@@ -77,7 +78,7 @@ class WallClock:
 def wall_clock(tmp_path: Path) -> WallClock:
     found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
     if not found:
-        pytest.skip("no libfaketime here")
+        missing("libfaketime")
     return WallClock(found[0], tmp_path)
 
 

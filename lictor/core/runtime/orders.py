@@ -7,7 +7,7 @@ are made here, and so is the waiting, so that every door behaves the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any, TypeAlias
@@ -42,6 +42,7 @@ from lictor.core.runtime.waiting import Goal, wait_for
 
 _VERBS = {"start": "running", "stop": "stopped", "restart": "running"}
 _WORDS = {"running": "start", "stopped": "stop"}
+_LATER = 0.001  # seconds; orders are written to the millisecond
 _SETTLE = 2.0  # seconds for KV's own watch to bring a change back
 #: Errors that are no event: a slip of the hand, or a wait that was over before the order was.
 _UNTOLD = (UsageError, NoSuchService, TimedOut)
@@ -108,7 +109,9 @@ class Orders:
             refuse_held(agent, keys, verb)
             if verb in {"stop", "restart"} and not args.get("yes"):
                 refuse_to_hurt(agent, keys, verb)
-        asked = _Asked(verb, who, str(args.get("reason") or ""), self._until(args), _now())
+        asked = _Asked(
+            verb, who, str(args.get("reason") or ""), self._until(args), self._moment(keys)
+        )
         moved = [key for key in keys if held_against(agent, key, verb) is None]
         orders = [(key, self._order_for(key, asked)) for key in moved]
         results = await asyncio.gather(*(self._write(key, what, asked) for key, what in orders))
@@ -127,6 +130,15 @@ class Orders:
             for key, row in zip(moved, rows, strict=True)
         }
         return [done[key] if key in done else self._held_row(key, verb) for key in keys]
+
+    def _moment(self, keys: Iterable[ServiceKey]) -> str:
+        """When an order is given: now, and after what it shall renew, even if the clock went back."""
+        reconciler, newest = self._agent.reconciler, self._agent.tools.clock.wall()
+        for key in keys:
+            started = reconciler.runners[key].state.started_wall or 0.0
+            ordered = reconciler.desired[key].restart_wall or 0.0
+            newest = max(newest, started + _LATER, ordered + _LATER)
+        return _text(datetime.fromtimestamp(newest, UTC))
 
     def _until(self, args: dict[str, Any]) -> str | None:
         until = until_from(args, self._agent.tools.clock.wall())
@@ -372,10 +384,6 @@ def _typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
 def _limit(args: dict[str, Any]) -> float | None:
     value = args.get("timeout")
     return float(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _now() -> str:
-    return _text(datetime.now(UTC))
 
 
 def _text(moment: datetime) -> str:

@@ -17,6 +17,7 @@ import pytest
 from lictor.core.model.reason import because
 from lictor.core.runtime.journal import JournalLine, JournalQuery
 from lictor.core.runtime.store import SqliteStore
+from tests.support.tools import missing
 
 DEADLINE = 20.0
 
@@ -356,6 +357,7 @@ import sys
 from pathlib import Path
 from lictor.core.model.reason import because
 from lictor.core.runtime.store import SqliteStore
+from tests.support.tools import missing
 store = SqliteStore(Path(sys.argv[1]), retry=0.02)
 for number in range(6):
     store.save("holds", f"h{number}", {"n": number})
@@ -375,7 +377,7 @@ store.close()
 def strace() -> str:
     found = subprocess.run(["which", "strace"], capture_output=True, text=True, check=False)
     if found.returncode:
-        pytest.skip("strace is not installed")
+        missing("strace")
     return found.stdout.strip()
 
 
