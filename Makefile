@@ -34,8 +34,9 @@ check: dev ## run the linters only: style, format, types, layers
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
 
-bench: dev .cache/bench-venv/bin/supervisord ## measure; writes docs/reference/benchmarks.md
-	@$(with_consul) || unset CONSUL_BIN; PATH="$(CURDIR)/.cache/bench-venv/bin:$$PATH" \
+bench: dev ## measure beside the peers; writes docs/reference/benchmarks.md
+	@sh bench/peers/install .cache/bench "$(CURDIR)/$(BIN)/python"
+	@$(with_consul) || unset CONSUL_BIN; PATH="$(CURDIR)/.cache/bench/venv/bin:$$PATH" \
 		exec $(BIN)/python bench/report.py docs/reference/benchmarks.md
 
 clean: ## remove caches and build products; .venv and .cache stay
@@ -45,9 +46,3 @@ clean: ## remove caches and build products; .venv and .cache stay
 
 dev:
 	@scripts/bootstrap dev
-
-# The program we compare ourselves with gets a place of its own, away from our dependencies.
-.cache/bench-venv/bin/supervisord: | dev
-	@rm -rf .cache/bench-venv && $(BIN)/python -m venv .cache/bench-venv
-	@.cache/bench-venv/bin/python -m pip install -qq --disable-pip-version-check --no-input \
-		--root-user-action ignore --retries 5 --timeout 60 'supervisor>=4.3,<5' 'setuptools<81'

@@ -7,7 +7,9 @@ from pathlib import Path
 
 import cli_cold
 import common
+import logs
 import startup
+import supervision
 
 _INTRO = """\
 # Benchmarks
@@ -25,6 +27,8 @@ def main() -> int:
         _INTRO.format(machine=common.machine()),
         startup.report(counts=(1, 50), runs=7),
         cli_cold.report(count=30, runs=20),
+        supervision.report(full=True),
+        logs.report(runs=3),
     ]
     page = "\n".join(sections)
     target.parent.mkdir(parents=True, exist_ok=True)
