@@ -35,7 +35,8 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
 from lictor.core.model.state import Phase
 from lictor.core.probes.command import probe_command
-from lictor.core.probes.host import ProcUsage, port_holder, port_taken
+from lictor.core.probes.host import ProcUsage
+from lictor.core.probes.ports import port_holder, port_taken
 from lictor.core.probes.prober import LictorProber
 from lictor.core.runtime import own, views
 from lictor.core.runtime.agent import Agent, Equipment
@@ -281,10 +282,9 @@ def _listen(web: WebSettings) -> socket.socket:
 
 def _who_holds(host: str, port: int) -> tuple[int, str] | None:
     """Pid and program behind a port; without root, another user's program has no name for us."""
-    holder = port_holder(host, port)
-    if holder is None and port_taken(host, port):
-        return 0, "another user's program"
-    return holder
+    if not port_taken(host, port):
+        return None
+    return port_holder(host, port) or (0, "another user's program")
 
 
 async def _banner(agent: Agent) -> None:

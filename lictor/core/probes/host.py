@@ -1,17 +1,13 @@
-"""What the host knows about processes and ports, read from /proc.
+"""What services use of this host, read from /proc.
 
 `ProcUsage` measures what each service uses, its whole tree, in one pass over the process table for
-all services together. `port_taken` and `port_holder` say whether and by whom a port is held, for
-the sentence "port 5000 is held by nginx (pid 812)". Nothing here opens, binds or signals anything:
-looking must not change what is looked at.
+all services together. Nothing here signals anything: looking must not change what is looked at.
 """
 
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import os
-import struct
 import threading
 import time
 from collections.abc import Collection, Iterator, Mapping
@@ -22,7 +18,6 @@ from typing import NamedTuple
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import Identity
 from lictor.core.ports import Usage
-from lictor.core.probes.text import one_line
 
 _TICKS = os.sysconf("SC_CLK_TCK")
 _PAGE = os.sysconf("SC_PAGE_SIZE")
@@ -253,102 +248,3 @@ def _connected() -> set[str]:
                 if part[3] != _LISTEN and part[9] != "0":  # 0: TIME_WAIT, nobody's any more
                     found.add(part[9])
     return found
-
-
-# --- ports -----------------------------------------------------------------------------------
-
-
-class _Listener(NamedTuple):
-    address: ipaddress.IPv4Address | ipaddress.IPv6Address
-    port: int
-    inode: int
-
-
-def port_taken(host: str, port: int) -> bool:
-    """Whether a listener on this host would keep a service from `host:port`.
-
-    Read from the kernel's table of listeners. A test by binding would be exact too, but for its
-    moment it takes the port itself, and so could make the very service fail that is just starting.
-    A listener on `::` counts for IPv4 as well (it is, unless IPV6_V6ONLY was set, which the table
-    does not tell). A host name other than `localhost` matches any listener of the port.
-    """
-    return next(_holding(host, port), None) is not None
-
-
-def port_holder(host: str, port: int) -> tuple[int, str] | None:
-    """Pid and name of the program that listens on `host:port`.
-
-    None: nobody does, or it belongs to somebody whose descriptors we may not see. Reads the
-    descriptors of every process, so it is for the moment of an error, not for every start.
-    """
-    sockets = {f"socket:[{listener.inode}]" for listener in _holding(host, port)}
-    if not sockets:
-        return None
-    for folder in Path("/proc").glob("[0-9]*"):
-        with contextlib.suppress(OSError):
-            if _has_open(folder, sockets):
-                return int(folder.name), one_line((folder / "comm").read_bytes(), 32)
-    return None
-
-
-def _has_open(folder: Path, sockets: set[str]) -> bool:
-    with os.scandir(folder / "fd") as links:
-        for link in links:
-            # A descriptor may be closed between the listing and the look.
-            with contextlib.suppress(FileNotFoundError):
-                if os.readlink(link.path) in sockets:  # noqa: PTH115 - hot
-                    return True
-    return False
-
-
-def _holding(host: str, port: int) -> Iterator[_Listener]:
-    wanted = _address(host)
-    for listener in _listeners():
-        if listener.port == port and _clash(wanted, listener.address):
-            yield listener
-
-
-def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
-    if host == "localhost":
-        return ipaddress.IPv4Address("127.0.0.1")
-    try:
-        return ipaddress.ip_address(host.removeprefix("[").removesuffix("]") or "0.0.0.0")  # noqa: S104
-    except ValueError:
-        return None
-
-
-def _clash(
-    wanted: ipaddress.IPv4Address | ipaddress.IPv6Address | None,
-    held: ipaddress.IPv4Address | ipaddress.IPv6Address,
-) -> bool:
-    if wanted is None or wanted == held:
-        return True
-    if wanted.version == held.version:
-        return wanted.is_unspecified or held.is_unspecified
-    # Across families only the IPv6 wildcard meets IPv4.
-    six = wanted if wanted.version == 6 else held
-    return six.is_unspecified
-
-
-def _listeners() -> Iterator[_Listener]:
-    for name in ("tcp", "tcp6"):
-        try:
-            # The file of our own network namespace.
-            text = Path(f"/proc/net/{name}").read_text(encoding="ascii")
-        except OSError:
-            continue  # a kernel without IPv6 has no tcp6
-        for line in text.splitlines()[1:]:
-            part = line.split()
-            if part[3] == _LISTEN:
-                address, port = part[1].split(":")
-                yield _Listener(_kernel_address(address), int(port, 16), int(part[9]))
-
-
-def _kernel_address(text: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address:
-    """/proc/net/tcp prints addresses as 32-bit words in the host's byte order."""
-    words = [int(text[i : i + 8], 16) for i in range(0, len(text), 8)]
-    packed = struct.pack(f"={len(words)}I", *words)
-    if len(packed) == 4:
-        return ipaddress.IPv4Address(packed)
-    six = ipaddress.IPv6Address(packed)
-    return six.ipv4_mapped or six

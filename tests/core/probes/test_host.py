@@ -14,7 +14,7 @@ import pytest
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import Identity
 from lictor.core.probes import host as host_module
-from lictor.core.probes.host import ProcUsage, port_holder, port_taken
+from lictor.core.probes.host import ProcUsage
 
 A, B = ServiceKey("a"), ServiceKey("b")
 
@@ -166,57 +166,3 @@ def test_what_is_gone_or_was_never_ours_is_left_out(run):
     }
     assert ProcUsage().sample(roots) == {}
     assert ProcUsage().sample({}) == {}
-
-
-@pytest.mark.parametrize(
-    ("bound", "asked", "taken"),
-    [
-        ("127.0.0.1", "127.0.0.1", True),
-        ("127.0.0.1", "localhost", True),
-        ("127.0.0.1", "0.0.0.0", True),
-        ("127.0.0.1", "", True),
-        ("127.0.0.1", "127.0.0.2", False),
-        ("127.0.0.1", "::1", False),
-        ("127.0.0.1", "some-name", True),
-        ("0.0.0.0", "127.0.0.1", True),
-        ("0.0.0.0", "::", True),
-        ("::", "127.0.0.1", True),
-        ("::1", "[::1]", True),
-        ("::1", "127.0.0.1", False),
-    ],
-)
-def test_a_listener_takes_the_port_for_every_address_it_covers(bound, asked, taken):
-    family = socket.AF_INET6 if ":" in bound else socket.AF_INET
-    with socket.socket(family) as listener:
-        try:
-            listener.bind((bound, 0))
-        except OSError:
-            pytest.skip("no such address on this host")
-        port = listener.getsockname()[1]
-        assert not port_taken(asked, port)
-        listener.listen()
-        assert port_taken(asked, port) is taken
-    assert not port_taken(asked, port)
-
-
-def test_the_holder_of_a_port_is_named():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        pid, name = port_holder("127.0.0.1", port)
-        assert pid == os.getpid()
-        assert name == Path("/proc/self/comm").read_text().strip()
-    assert port_holder("127.0.0.1", port) is None
-
-
-def test_a_connection_that_lingers_takes_no_port():
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        listener.listen()
-        port = listener.getsockname()[1]
-        near = socket.create_connection(("127.0.0.1", port))
-        far, _ = listener.accept()
-    far.close()  # the listener's side closes first and lingers in TIME_WAIT
-    near.close()
-    assert not port_taken("127.0.0.1", port)
