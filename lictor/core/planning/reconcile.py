@@ -21,7 +21,7 @@ plan is made from the new snapshot. Waves of dependencies follow from that by th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Container, Iterable, Mapping
 
 from lictor.core.model.desired import Desired, DesiredService, DesiredState, Source
 from lictor.core.model.names import ServiceKey
@@ -56,12 +56,18 @@ def plan(
     """
     keys = dict.fromkeys((*desired, *actual) if only is None else only)
     used = memory or {}
-    steps = (_step(key, desired, actual, now, used.get(key)) for key in keys)
+    held = _held_by_dependents(desired, actual)
+    steps = (_step(key, desired, actual, now, used.get(key), held) for key in keys)
     return Plan(tuple(step for step in steps if step is not None))
 
 
 def _step(
-    key: ServiceKey, desired: Desired, actual: Actual, now: float, memory: int | None
+    key: ServiceKey,
+    desired: Desired,
+    actual: Actual,
+    now: float,
+    memory: int | None,
+    held: Container[str],
 ) -> Action | None:
     state = actual.get(key, _AT_REST)
     want = desired.get(key)
@@ -75,14 +81,26 @@ def _step(
     if want.state is DesiredState.MAINTENANCE:
         return None
     if want.state is DesiredState.STOPPED:
-        return _towards_stopped(key, want, state, desired, actual)
+        return _towards_stopped(key, want, state, held)
     if state.phase.running:
         return _while_running(key, want, state, now, memory)
     return _towards_running(key, want, state, desired, actual, now)
 
 
+def _held_by_dependents(desired: Desired, actual: Actual) -> frozenset[str]:
+    """Names of services that stop only after a dependent of theirs, which stops as well."""
+    return frozenset(
+        dependency.name
+        for key, want in desired.items()
+        if want.spec.depends_on
+        and want.state is DesiredState.STOPPED
+        and actual.get(key, _AT_REST).phase.running
+        for dependency in want.spec.depends_on
+    )
+
+
 def _towards_stopped(
-    key: ServiceKey, want: DesiredService, state: ServiceState, desired: Desired, actual: Actual
+    key: ServiceKey, want: DesiredService, state: ServiceState, held: Container[str]
 ) -> Action | None:
     reason = stop_reason(want)
     if not state.phase.running:
@@ -91,13 +109,8 @@ def _towards_stopped(
         if state.phase is Phase.STOPPED and not state.done and told:
             return None
         return Action(Verb.REST, key, reason)
-    for other, other_want in desired.items():
-        if (
-            any(dep.name == key.name for dep in other_want.spec.depends_on)
-            and other_want.state is DesiredState.STOPPED
-            and actual.get(other, _AT_REST).phase.running
-        ):
-            return None  # its dependent goes first; when that has ended, this is asked again
+    if key.name in held:
+        return None  # its dependent goes first; when that has ended, this is asked again
     return Action(Verb.STOP, key, reason)
 
 
