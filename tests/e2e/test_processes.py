@@ -167,6 +167,18 @@ def test_whatever_a_service_forked_is_gone_after_its_stop(make_agent: MakeAgent,
     wait_until(lambda: agent.processes() == [], within=10, what="nothing carries our mark")
 
 
+def test_an_agent_that_ended_leaves_no_cgroup_behind(make_agent: MakeAgent):
+    port = free_port()
+    agent = make_agent({"web": service(child("good", port=port), port)}, consul=NO_CONSUL).start()
+    agent.wait_ready("web")
+    folders = [*Path("/sys/fs/cgroup").glob(f"lictor-{agent.id[:12]}")]
+    folders += Path("/sys/fs/cgroup").glob(f"*/lictor-{agent.id[:12]}")
+    (row,) = agent.ask("status", {"verbose": True})
+    assert bool(folders) is ("cgroup" in row["containment"])
+    assert agent.down().code == 0
+    assert not any(folder.exists() for folder in folders)
+
+
 def test_the_engine_of_a_crashed_service_is_gone_before_the_next_one_starts(
     make_agent: MakeAgent, tmp_path: Path
 ):

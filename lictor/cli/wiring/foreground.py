@@ -132,6 +132,7 @@ async def _run(
         if herald is not None:
             herald.stopping()
         await control.close()
+        process.close()
         await prober.close()
         await link.close()
         store.close()
