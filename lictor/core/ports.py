@@ -7,6 +7,7 @@ contract tests (`tests/contracts`). All coroutines may be cancelled at any await
 
 from __future__ import annotations
 
+from asyncio import Task
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -113,10 +114,21 @@ class Driver(Protocol):
         """
         ...
 
-    def recover(self, spec: ServiceSpec, identity: Identity | None) -> Running | None:
+    def recover(
+        self, spec: ServiceSpec, identity: Identity | None, *, after: float = 0.0
+    ) -> Running | None:
         """Take over what an earlier agent started, if it still runs and is provably ours.
 
-        `identity` None: search by our marker. Never returns a stranger with a reused pid.
+        `identity` None: search by our marker for a run that began `after` this moment (seconds of
+        `Clock.now`): of earlier ones only children can be left. Never returns a stranger with a
+        reused pid.
+        """
+        ...
+
+    def sweep(self, spec: ServiceSpec) -> Task[None] | None:
+        """Begin to end what an earlier agent left of this service, `recover` having found nothing.
+
+        None: nothing is left. Else nothing is, once the task is done.
         """
         ...
 

@@ -204,6 +204,20 @@ async def test_another_agent_takes_over_what_runs_by_identity_and_by_mark(host):
     assert host.next_agent().recover(host.spec(), None) is None
 
 
+async def test_what_outlived_its_main_process_is_swept_by_another_agent(host):
+    running = await host.driver.start(host.spec("children"))
+    await host.up(running, "children")
+    host.crash(running)
+    await soon(running.wait())
+    spec = replace(host.spec("children"), stop=SHORT)
+    other = host.next_agent()
+    assert other.recover(spec, running.identity) is None
+    sweep = other.sweep(spec)
+    assert sweep is not None
+    await soon(sweep)
+    assert host.next_agent().sweep(spec) is None
+
+
 async def test_nobody_elses_process_is_taken_over(host):
     running = await host.driver.start(host.spec())
     await host.up(running)

@@ -64,12 +64,15 @@ class World:
             state = state_from(json.loads(json.dumps(row)))
             assert state is not None, row
             runner = self.reconciler.runners.get(key(name))
-            if runner is None and state.phase.running:  # adopted to be stopped, as the agent does
+            if runner is None:  # adopted to be stopped, as the agent does
                 bare = ServiceSpec(key=key(name), registered=False)
                 runner = Runner(bare, self.driver, self._around)
                 self.reconciler.runners[bare.key] = runner
             if runner is not None:
                 runner.restore(state)
+        for runner in self.reconciler.runners.values():
+            if not runner.state.phase.running:
+                runner.adopt_stray()
         self.reconciler.resume()
 
     def want(self, *wants) -> None:

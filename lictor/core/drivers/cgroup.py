@@ -224,6 +224,7 @@ class Cells:
         self._given = ground
         self._ground: Ground | None = None
         self._enabled: dict[str, bool] = {}
+        self._left: set[str] = set()
         self._doorkeeper = Doorkeeper()
 
     @property
@@ -241,10 +242,17 @@ class Cells:
         ground = self.ground
         if ground.version == 0:
             return None
-        name = f"{self._name}/{key}.{'job' if job else 'run'}"
+        name = f"{self._name}/{_named(key, job=job)}"
         asked = () if job else (CONTROLLERS[limit] for limit in limits.given())
         folders = {c: f"{ground.limits[c]}/{name}" for c in asked if self._usable(c)}
         return Cell(ground, name, folders)
+
+    def left(self, key: ServiceKey, *, job: bool = False) -> bool:
+        """Whether somebody is in this cell since before this agent began."""
+        if self.ground.version == 0 or _named(key, job=job) not in self._left:
+            return False
+        cell = self.cell(key, Limits(), job=job)
+        return cell is not None and bool(cell.living())
 
     def enter(self, cell: Cell, newcomer: Newcomer, limits: Limits) -> None:
         """Bring a main process, and what it forked already, where it belongs."""
@@ -285,6 +293,7 @@ class Cells:
         _remove(ours)  # what earlier agents left and nobody is in
         try:
             Path(ours).mkdir(mode=0o755, exist_ok=True)
+            _below(ours, lambda cell: self._left.add(Path(cell).name))
         except OSError:
             return Ground(why=because("cgroup.not_ours", path=str(ground.base)))
         return ground
@@ -299,6 +308,10 @@ class Cells:
                 _switch_on(folder, controller) for folder in (f"{base}", f"{base}/{self._name}")
             )
         return self._enabled[controller]
+
+
+def _named(key: ServiceKey, *, job: bool) -> str:
+    return f"{key}.{'job' if job else 'run'}"
 
 
 def _switch_on(folder: str, controller: str) -> bool:

@@ -65,11 +65,20 @@ class ObservedDriver:
         """Jobs belong to whoever runs the service: nothing is done, and that is well."""
         return Exit(code=0)
 
-    def recover(self, spec: ServiceSpec, identity: Identity | None) -> ObservedRunning | None:  # noqa: ARG002
+    def recover(
+        self,
+        spec: ServiceSpec,  # noqa: ARG002
+        identity: Identity | None,
+        *,
+        after: float = 0.0,  # noqa: ARG002
+    ) -> ObservedRunning | None:
         """Go on looking at what an earlier agent of this boot looked at."""
         if identity is None or identity.pid != 0 or identity.boot_id != self._boot:
             return None
         return ObservedRunning(identity)
+
+    def sweep(self, spec: ServiceSpec) -> None:
+        """Nothing is ours to end."""
 
     def notes(self, spec: ServiceSpec) -> tuple[Reason, ...]:
         """Whoever runs the service limits it: all of our limits are without effect."""

@@ -9,6 +9,7 @@ earlier agent left of it.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import os
 import time
@@ -21,7 +22,16 @@ from lictor.core.drivers.cgroup_find import Ground
 from lictor.core.drivers.ending import TreeEnder, signal_number
 from lictor.core.drivers.running import ProcessRunning
 from lictor.core.drivers.spawn import account_of, environment, launch, open_log
-from lictor.core.drivers.tree import Census, Proc, Snapshot, Tree, boot_id, read_mark, read_proc
+from lictor.core.drivers.tree import (
+    TICKS,
+    Census,
+    Proc,
+    Snapshot,
+    Tree,
+    boot_id,
+    read_mark,
+    read_proc,
+)
 from lictor.core.errors import StartFailed
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason
@@ -104,22 +114,41 @@ class ProcessDriver:
             finally:
                 self._running.discard(job)
 
-    def recover(self, spec: ServiceSpec, identity: Identity | None) -> ProcessRunning | None:
+    def recover(
+        self, spec: ServiceSpec, identity: Identity | None, *, after: float = 0.0
+    ) -> ProcessRunning | None:
         """Take over what an earlier agent started, if it still runs and is provably ours.
 
         With an identity: pid, start time and boot must agree, and a readable mark must not be
         another's. Otherwise the eldest session leader that carries our mark and was born when its
-        `LICTOR_RUN` says is the service. Its status at its end will be unknown, unless it happens
-        to be a child of this very process.
+        `LICTOR_RUN` says is the service, unless that run is known to be over: it began before
+        `after`, or no later than the process of `identity`, which is dead. Its status at its end
+        will be unknown, unless it happens to be a child of this very process.
         """
         self._search()
         mark = self._mark(spec.key)
-        proc = self._identified(identity, mark) or self._leader(mark)
+        proc = self._identified(identity, mark)
+        if proc is None:
+            over = identity.start_time if identity and identity.boot_id == self._boot() else -1
+            proc = self._leader(mark, max(int(after * TICKS), over + 1))
         if proc is None:
             return None
         known = {(p.pid, p.start) for p in self._inherited.pop((mark, False), ())}
         tree = Tree(proc.pid, proc.start, mark, known=known)
         return self._hold(proc, tree, self._adopted_cell(spec, proc))
+
+    def sweep(self, spec: ServiceSpec) -> asyncio.Task[None] | None:
+        """Begin to end what an earlier agent left of this service and its jobs; None: nobody is left.
+
+        Its main process is dead, so nothing else tells of the children that outlived it.
+        """
+        self._search()
+        for job in (False, True):
+            if (self._mark(spec.key), job) in self._inherited or self._cells.left(
+                spec.key, job=job
+            ):
+                return asyncio.get_running_loop().create_task(self._sweep(spec))
+        return None
 
     def reap_orphans(self) -> int:
         """Reap zombies that the kernel gave to us (see `become_subreaper`); returns how many.
@@ -216,11 +245,13 @@ class ProcessDriver:
         # No mark at all is no contradiction: some programs write their title over it.
         return proc if theirs is None or (theirs.value, theirs.job) == (mark, False) else None
 
-    def _leader(self, mark: bytes) -> Proc | None:
+    def _leader(self, mark: bytes, earliest: int) -> Proc | None:
+        """The main process of a run that began at `earliest` (ticks since boot) or later."""
         leaders = [
             current
             for proc in self._inherited.get((mark, False), ())
             if self._snapshot is not None
+            and self._snapshot.marks[proc.pid].run >= earliest
             and self._snapshot.marks[proc.pid].leads(proc)
             and (current := read_proc(proc.pid)) is not None
             and current.start == proc.start

@@ -192,6 +192,23 @@ def waiting(state: ServiceState, phase: Phase, reason: Reason, *, now: float) ->
     return replace(state, phase=phase, reason=reason, since=since, next_start=None)
 
 
+def still_waiting(state: ServiceState, spec: ServiceSpec, *, now: float) -> ServiceState:
+    """A back-off that another agent began: if the host's clock began anew, its time means nothing."""
+    longest = now + 1.1 * spec.restart.max_backoff
+    if (state.next_start or 0.0) > longest:
+        return replace(state, next_start=now)
+    return state
+
+
+def latest_run(state: ServiceState, *, now: float) -> float:
+    """When the latest run began, at the earliest, that may still go on: older ones are over.
+
+    Of those only children can be left. Zero: nothing is known, as after a new start of the host.
+    """
+    since = state.started if state.phase.running else state.since
+    return since if since is not None and since <= now else 0.0
+
+
 def _ended(state: ServiceState, exit_: Exit | None) -> ServiceState:
     return replace(
         state,

@@ -234,9 +234,8 @@ class Agent:
                 continue
             runner = self.reconciler.runners.get(key)
             if runner is None:
-                if not state.phase.running:
-                    continue
-                # No longer in the config, but an earlier agent started it: adopt it, to stop it.
+                # No longer in the config: adopt what an earlier agent started, to stop it, and end
+                # what is left of it.
                 spec = ServiceSpec(key=key, registered=False)
                 runner = Runner(spec, self.tools.drivers["process"], self._around)
                 self.reconciler.runners[key] = runner

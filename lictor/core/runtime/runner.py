@@ -19,7 +19,7 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.plan import Action, Verb
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec, StopSpec
-from lictor.core.model.state import Exit, Phase, ServiceState
+from lictor.core.model.state import Exit, Identity, Phase, ServiceState
 from lictor.core.planning import health, lifecycle, recycle
 from lictor.core.ports import Driver, ProbeResult, Running
 from lictor.core.runtime.logs import last_lines
@@ -112,33 +112,29 @@ class Runner:
 
     def restore(self, state: ServiceState) -> None:
         """Take over where an earlier agent left off: adopt what still runs, notice what does not."""
-        clock = self._around.clock
-        found = None
-        if state.phase.running:
-            found = self._driver.recover(self.spec, state.identity)
-        self.state = state
-        if found is None:
-            if state.phase is Phase.STOPPING:
-                gone = because("stopped.while_away")
-                self._set(lifecycle.stopped(state, gone, None, now=clock.now()))
-            elif state.phase.running:
-                self._run_ended(because("exit.while_away"), Exit())
-            elif state.phase is Phase.BACKOFF:
-                # The clock began anew if the host did: then the time that was set means nothing.
-                longest = clock.now() + 1.1 * self.spec.restart.max_backoff
-                next_start = state.next_start if state.next_start is not None else 0.0
-                if next_start > longest:
-                    self.state = replace(state, next_start=clock.now())
+        self.state, now = state, self._around.clock.now()
+        if not state.phase.running:
+            if state.phase is Phase.BACKOFF:
+                self.state = lifecycle.still_waiting(state, self.spec, now=now)
                 self._wake_at(self.state.next_start)
-            return
-        self._adopt(found)
+        elif found := self._found(state.identity):
+            self._adopt(found)
+        elif state.phase is not Phase.STOPPING:
+            self._run_ended(because("exit.while_away"), Exit())
+        elif self._cleanup is not None:
+            self._begin(self._stop, state.reason)
+        else:
+            self._set(lifecycle.stopped(state, because("stopped.while_away"), None, now=now))
 
     def adopt_stray(self) -> bool:
-        """Take over a process that carries our mark although nothing was written down about it."""
-        found = self._driver.recover(self.spec, None)
+        """Take over a process that carries our mark although nothing was written down about it.
+
+        What carries it and is no service any more, because its main process is gone, is ended.
+        """
+        clock = self._around.clock
+        found = self._found(None)
         if found is None:
             return False
-        clock = self._around.clock
         begun = lifecycle.starting(
             self.state,
             because("starting.adopted"),
@@ -149,6 +145,14 @@ class Runner:
         self.state = lifecycle.spawned(begun, found.identity)
         self._adopt(found)
         return True
+
+    def _found(self, identity: Identity | None) -> Running | None:
+        """What an earlier agent left running. If only children are left, their end begins."""
+        after = lifecycle.latest_run(self.state, now=self._around.clock.now())
+        found = self._driver.recover(self.spec, identity, after=after)
+        if found is None and self._cleanup is None:
+            self._cleanup = self._driver.sweep(replace(self.spec, stop=self._soon()))
+        return found
 
     def _adopt(self, found: Running) -> None:
         clock = self._around.clock
@@ -275,8 +279,7 @@ class Runner:
         self._running = None
         self._cancel(self._operation)
         self._cancel(self._monitor)
-        leftovers = replace(self.spec.stop, timeout=min(_LEFTOVERS, self.spec.stop.timeout))
-        self._cleanup = asyncio.create_task(running.stop(leftovers))
+        self._cleanup = asyncio.create_task(running.stop(self._soon()))
         reason = lifecycle.exit_reason(exit_, loading=loading)
         self._run_ended(reason, exit_, detail=self._last_line())
 
@@ -346,6 +349,10 @@ class Runner:
         if report.killed:
             log.warning("%s was killed after its grace time", self.key)
         return report.exit
+
+    def _soon(self) -> StopSpec:
+        """How what a dead main process left is ended."""
+        return replace(self.spec.stop, timeout=min(_LEFTOVERS, self.spec.stop.timeout))
 
     async def _cleaned(self) -> None:
         """Wait for what a crashed run left behind; whoever stops waiting does not stop the work."""

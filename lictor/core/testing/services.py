@@ -140,11 +140,22 @@ class FakeDriver:
             raise
         return self.job_exits.get(argv[0], Exit(code=0))
 
-    def recover(self, spec: ServiceSpec, identity: Identity | None) -> FakeRunning | None:
+    def recover(
+        self,
+        spec: ServiceSpec,
+        identity: Identity | None,
+        *,
+        after: float = 0.0,  # noqa: ARG002 - a main process that lives is never one of a run that ended
+    ) -> FakeRunning | None:
         """The live run of this service with that identity, else any live run of it."""
         found = [run for run in self.live(spec.key) if run.alive]
         exact = [run for run in found if run.identity == identity]
         return next(iter(exact or found), None)
+
+    def sweep(self, spec: ServiceSpec) -> asyncio.Task[None] | None:
+        """Stop the runs of this service of which only children are left."""
+        left = [run for run in self.live(spec.key) if not run.alive]
+        return asyncio.create_task(_stopped(left, spec.stop)) if left else None
 
     def notes(self, spec: ServiceSpec) -> tuple[Reason, ...]:  # noqa: ARG002 - the port
         """Nothing: every limit is kept."""
@@ -153,6 +164,11 @@ class FakeDriver:
     def log_path(self, spec: ServiceSpec) -> Path | None:
         """`log_dir/<key>.log`."""
         return None if self._log_dir is None else self._log_dir / f"{spec.key}.log"
+
+
+async def _stopped(runs: list[FakeRunning], how: StopSpec) -> None:
+    for run in runs:
+        await run.stop(how)
 
 
 class FakeProber:

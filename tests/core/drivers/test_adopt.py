@@ -14,7 +14,7 @@ import pytest
 
 from lictor.core.drivers.pidfd import can_tell_exit
 from lictor.core.drivers.process import ProcessDriver
-from lictor.core.drivers.tree import boot_id, read_proc
+from lictor.core.drivers.tree import TICKS, boot_id, read_proc
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import StopSpec
 from lictor.core.model.state import Exit, Identity
@@ -194,6 +194,36 @@ async def test_a_child_that_left_is_not_taken_for_the_service(
     os.kill(identity.pid, 9)
     await eventually(lambda: not alive(identity.pid))
     assert driver.recover(spec(()), identity) is None
+
+
+async def test_a_child_that_left_at_once_is_not_taken_for_the_service_but_ended(
+    driver, spec, agent_id, dead_agent, tmp_path
+):
+    said = tmp_path / "said"
+    identity = dead_agent(child("escape-group", file=said))
+    await eventually(lambda: text_of(said))
+    os.kill(identity.pid, 9)
+    await eventually(lambda: not alive(identity.pid))
+    (left,) = marked(agent_id)
+    one = spec((), stop=QUICK)
+    assert driver.recover(one, identity) is None
+    # A row that says that its last run is over knows no identity any more.
+    assert driver.recover(one, None, after=identity.start_time / TICKS + 0.05) is None
+    assert alive(left)
+    sweep = driver.sweep(one)
+    assert sweep is not None
+    await asyncio.wait_for(sweep, 20)
+    assert marked(agent_id) == []
+    assert driver.sweep(one) is None
+
+
+async def test_what_runs_is_not_swept_away(driver, spec, agent_id, dead_agent):
+    identity = dead_agent(("sleep", "60"))
+    await eventually(lambda: marked(agent_id))
+    running = driver.recover(spec(()), identity)
+    assert driver.sweep(spec((), key=ServiceKey("vosk"))) is None
+    assert alive(identity.pid)
+    await running.stop(QUICK)
 
 
 async def test_a_job_of_a_dead_agent_is_ended_and_never_adopted(driver, spec, agent_id, dead_agent):

@@ -122,3 +122,18 @@ def test_waiting_for_another_reason_goes_on_since_the_same_moment():
     again = lifecycle.waiting(queued, Phase.QUEUED, because("other"), now=NOW + 5)
     assert (again.since, again.reason.code) == (NOW, "other")
     assert lifecycle.waiting(again, Phase.BLOCKED, WHY, now=NOW + 6).since == NOW + 6
+
+
+def test_a_backoff_of_a_host_that_started_anew_is_over_and_any_other_goes_on():
+    one = spec(restart=RestartPolicy(max_backoff=60.0))
+    later = now_in("backoff", next_start=NOW + 50)
+    assert lifecycle.still_waiting(later, one, now=NOW) == later
+    ages = now_in("backoff", next_start=NOW + 5000)
+    assert lifecycle.still_waiting(ages, one, now=NOW).next_start == NOW
+
+
+def test_only_a_run_that_began_after_the_last_known_end_may_still_go_on():
+    assert lifecycle.latest_run(now_in("ready", started=7.0, since=9.0), now=NOW) == 7.0
+    assert lifecycle.latest_run(now_in("backoff", started=7.0, since=9.0), now=NOW) == 9.0
+    assert lifecycle.latest_run(ServiceState(), now=NOW) == 0.0
+    assert lifecycle.latest_run(now_in("failed", since=NOW + 1), now=NOW) == 0.0  # another boot's

@@ -357,7 +357,6 @@ import sys
 from pathlib import Path
 from lictor.core.model.reason import because
 from lictor.core.runtime.store import SqliteStore
-from tests.support.tools import missing
 store = SqliteStore(Path(sys.argv[1]), retry=0.02)
 for number in range(6):
     store.save("holds", f"h{number}", {"n": number})

@@ -29,6 +29,11 @@ def free_port() -> int:
 
 def marked(agent_id: str) -> list[int]:
     """Every living process that carries the mark of this agent, read without Lictor's own code."""
+    return carrying(f"LICTOR_MARK={agent_id}:")
+
+
+def carrying(item: str) -> list[int]:
+    """Every living process with something in its environment that begins so."""
     found = []
     for folder in Path("/proc").glob("[0-9]*"):
         try:
@@ -36,9 +41,7 @@ def marked(agent_id: str) -> list[int]:
             environ = _environ(folder).split(b"\0")
         except OSError:
             continue
-        if state not in b"ZX" and any(
-            item.startswith(f"LICTOR_MARK={agent_id}:".encode()) for item in environ
-        ):
+        if state not in b"ZX" and any(one.startswith(item.encode()) for one in environ):
             found.append(int(folder.name))
     return found
 

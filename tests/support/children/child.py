@@ -10,6 +10,7 @@ broken test leaves nothing for ever.
 # Printing is what these do, and pathlib alone would double the time they take to come up.
 # ruff: noqa: T201, PTH109, PTH123, PTH208
 
+import fcntl
 import os
 import signal
 import socket
@@ -213,6 +214,51 @@ def zombies(options):
         if os.fork() == 0:
             os._exit(0)
     tell(options, "made")
+    work(options)
+
+
+def fork_storm(options):
+    """Forks `--count` deaf sleepers as fast as it is allowed to, and says how many it has."""
+    ignore(signal.SIGTERM)
+    time.sleep(options.seconds)
+    made = 0
+    for _ in range(min(options.count, 2000)):
+        try:
+            if os.fork() == 0:
+                rest()
+            made += 1
+        except BlockingIOError:
+            pass
+    tell(options, str(made))
+    rest()
+
+
+def alone(options):
+    """Must never run twice: the whole tree holds one lock, and a second tree says `overlap`.
+
+    It has a deaf child in a session of its own, and takes `--seconds` to end after TERM. Lines of
+    `--file`: begin or end, pid, and the moment on the clock since boot.
+    """
+    lock = os.open(options.file + ".lock", os.O_CREAT | os.O_RDWR, 0o600)  # forked with the tree
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        tell(options, f"overlap {os.getpid()}")
+
+    def moment(word):
+        tell(options, f"{word} {os.getpid()} {time.clock_gettime(time.CLOCK_BOOTTIME):.6f}")
+
+    def leave(*_):
+        time.sleep(options.seconds)
+        moment("end")
+        os._exit(0)
+
+    moment("begin")
+    if os.fork() == 0:
+        os.setsid()
+        ignore(signal.SIGTERM)
+        rest()
+    signal.signal(signal.SIGTERM, leave)
     work(options)
 
 
