@@ -131,8 +131,10 @@ class Transport:
         event = asyncio.Event()
         self._waiters.add(event)
         try:
+            # (`wait_for` of Python 3.11 loses a cancellation that meets the event)
             with contextlib.suppress(TimeoutError):
-                await asyncio.wait_for(event.wait(), seconds)
+                async with asyncio.timeout(seconds):
+                    await event.wait()
         finally:
             self._waiters.discard(event)
 

@@ -11,6 +11,7 @@ This module decides when; what is done with a log is `watched_log`'s and `rotati
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import threading
 import time
@@ -119,9 +120,10 @@ async def _stirring(fd: int, most: float) -> None:
     loop, stirred = asyncio.get_running_loop(), asyncio.Event()
     loop.add_reader(fd, stirred.set)
     try:
-        await asyncio.wait_for(stirred.wait(), most)
-    except TimeoutError:
-        pass
+        # (`wait_for` of Python 3.11 loses a cancellation that meets the event)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(most):
+                await stirred.wait()
     finally:
         loop.remove_reader(fd)
 
