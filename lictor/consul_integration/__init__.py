@@ -23,6 +23,7 @@ arrives as `lictor.core.errors.ConsulError` or as `Unknown` with a reason.
 | `checkup` | what `lictor doctor` asks of Consul |
 | `discovery` | `ports.Discovery`: who offers a service, whatever its health |
 | `program` | `ConsulServiceRegistry`: the same for other Python programs, without asyncio |
+| `program_input` | what such a program gives, judged; pure |
 | `background_loop` | a loop in a thread, for callers that have none |
 
 It never decides what should run: it reads, writes and tells the truth about both. Importing it
@@ -34,7 +35,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lictor.consul_integration.program import BadArgument, ConsulServiceRegistry
+    from lictor.consul_integration.program import ConsulServiceRegistry
+    from lictor.consul_integration.program_input import BadArgument
 
 __all__ = ["BadArgument", "ConsulServiceRegistry"]
 

@@ -8,22 +8,30 @@ or removes an entry that was not made through it under the same `owner`.
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar
-from urllib.parse import urlsplit
 
 from lictor.consul_integration.address import ConsulSettings, TlsOptions
 from lictor.consul_integration.background_loop import BackgroundLoop
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.discovery import ConsulDiscovery
+from lictor.consul_integration.program_input import (
+    BadArgument,
+    check_host,
+    check_of,
+    check_port,
+    check_times,
+    meta_of,
+    service_label,
+    sought_name,
+    tags_of,
+)
 from lictor.consul_integration.registry import ConsulRegistry
 from lictor.consul_integration.transport import Limits
-from lictor.core.errors import NotFound, Refused, UsageError
-from lictor.core.model.names import RESERVED, BadName, canonical, is_label
+from lictor.core.errors import NotFound, Refused
 from lictor.core.model.registration import CheckDef, Deregister, Register, Registration, RemoveCheck
 from lictor.core.model.state import Health
 from lictor.core.ports import Instance
@@ -37,15 +45,6 @@ _NAME_META = "lictor-name"
 _KINDS = ("http", "tcp")
 _BEST_FIRST = (Health.PASSING, Health.WARNING, Health.CRITICAL, Health.MAINTENANCE)
 _OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-_TAG = re.compile(r"[A-Za-z0-9._:=/-]{1,63}")
-_META_KEY = re.compile(r"[A-Za-z0-9_-]{1,128}")  # Consul's own rule and limit
-_META_VALUE, _META_KEYS = 512, 60  # Consul takes 64 keys; a few are ours
-
-
-class BadArgument(UsageError, ValueError):
-    """What was given cannot be registered; the message names it and says why. Nothing was sent."""
-
-    code = "registry.bad_argument"
 
 
 class InstanceRecord(TypedDict):
@@ -147,20 +146,20 @@ class ConsulServiceRegistry:
 
         Raises `BadArgument` for what cannot be registered, `Refused` when the id is another's.
         """
-        name = _name(service_name)
-        _check_host(host)
-        _check_port(port)
+        name = service_label(service_name)
+        check_host(host)
+        check_port(port)
         service_id = f"lictor-api:{name}:{host}:{port}"
-        check = _check(service_id, host, port, health_check_url)
-        _check_times(interval, check_timeout, deregister_critical_after)
+        check = check_of(service_id, host, port, health_check_url)
+        check_times(interval, check_timeout, deregister_critical_after)
         own = {OWNER_META: self.owner, _NAME_META: service_name, "external-source": "lictor"}
         registration = Registration(
             service_id=service_id,
             name=name,
             address=host,
             port=port,
-            tags=_tags(tags),
-            meta={**_meta(meta or {}), **own},
+            tags=tags_of(tags),
+            meta={**meta_of(meta or {}), **own},
             checks=(
                 CheckDef(
                     check_id=check[0],
@@ -191,7 +190,7 @@ class ConsulServiceRegistry:
         It may be anybody's service, Lictor's agents' too. Where Consul shows nothing at all to
         this token it raises `Forbidden` rather than say `absent`.
         """
-        name = _found_name(service_name)
+        name = sought_name(service_name)
 
         async def ask(client: ConsulClient) -> list[Instance]:
             found = await ConsulDiscovery(client).discover(name)
@@ -311,111 +310,3 @@ def _status(name: str, found: Iterable[Instance]) -> ServiceStatus:
         "total": len(records),
         "instances": records,
     }
-
-
-# --- what may be given -----------------------------------------------------------------------
-
-
-def _name(given: object) -> str:
-    try:
-        name = canonical(given) if isinstance(given, str) else ""
-    except BadName as error:
-        raise BadArgument(f"service_name: {error}.") from None
-    if not name:
-        raise BadArgument(f"service_name={given!r} must be a text.")
-    if name in RESERVED:
-        raise BadArgument(f"service_name={given!r} is reserved.")
-    return name
-
-
-def _found_name(given: object) -> str:
-    """A name to look for: others register names that are not DNS-safe, and those can be found."""
-    if not isinstance(given, str) or not given or given != given.strip() or not given.isprintable():
-        raise BadArgument(f"service_name={given!r} is no name of a service.")
-    try:
-        return canonical(given)
-    except BadName:
-        return given
-
-
-def _check_host(host: object) -> None:
-    if not isinstance(host, str) or not host:
-        raise BadArgument(f"host={host!r} must be an address or a host name.")
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        labels = host.removesuffix(".").split(".")
-        if len(host) > 253 or not all(is_label(label.lower()) for label in labels):
-            raise BadArgument(f"host={host!r} is neither an address nor a host name.") from None
-        return
-    if address.is_unspecified:
-        raise BadArgument(
-            f"host={host!r} means every address of this host.",
-            hint="Give the one that others connect to.",
-        )
-
-
-def _check_port(port: object) -> None:
-    if not isinstance(port, int) or isinstance(port, bool) or not 1 <= port <= 65535:
-        raise BadArgument(f"port={port!r} must be a whole number from 1 to 65535.")
-
-
-def _check(service_id: str, host: str, port: int, url: object) -> tuple[str, str, str]:
-    """Id, kind and target of the check."""
-    if url is None:
-        target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-        return f"{service_id}:tcp", "tcp", target
-    if not isinstance(url, str) or not url.isprintable() or " " in url:
-        raise BadArgument(f"health_check_url={url!r} is no URL.")
-    try:
-        parts = urlsplit(url)
-        good = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        good = False
-    if not good:
-        raise BadArgument(
-            f"health_check_url={url!r} is no URL that Consul can ask.",
-            hint="Write it as http://127.0.0.1:5000/health; None checks the port only.",
-        )
-    return f"{service_id}:http", "http", url
-
-
-def _check_times(interval: object, check_timeout: object, reap: object) -> None:
-    if not _within(interval, 1, 86400):
-        raise BadArgument(f"interval={interval!r} must be from 1 to 86400 seconds.")
-    if not _within(check_timeout, 0.1, 3600):
-        raise BadArgument(f"check_timeout={check_timeout!r} must be from 0.1 to 3600 seconds.")
-    if reap is not None and not _within(reap, 60, 31536000):
-        raise BadArgument(
-            f"deregister_critical_after={reap!r} must be from 60 seconds to a year, or None."
-        )
-
-
-def _within(value: object, least: float, most: float) -> bool:
-    return isinstance(value, int | float) and least <= value <= most
-
-
-def _tags(given: Sequence[object]) -> tuple[str, ...]:
-    if isinstance(given, str):
-        raise BadArgument("tags must be a list of texts, not one text.")
-    tags: list[str] = []
-    for tag in given:
-        if not isinstance(tag, str) or not _TAG.fullmatch(tag):
-            raise BadArgument(f"The tag {tag!r} has characters that a tag cannot have.")
-        tags.append(tag)
-    return tuple(tags)
-
-
-def _meta(given: Mapping[str, object]) -> dict[str, str]:
-    if len(given) > _META_KEYS:
-        raise BadArgument(f"meta has more than {_META_KEYS} keys.")
-    kept: dict[str, str] = {}
-    for key, value in given.items():
-        if not _META_KEY.fullmatch(str(key)):
-            raise BadArgument(f"The key {key!r} of meta has characters that Consul does not take.")
-        if key.startswith(("lictor-", "consul-")):
-            raise BadArgument(f"The key {key!r} of meta is reserved.")
-        if not isinstance(value, str) or len(value.encode()) > _META_VALUE:
-            raise BadArgument(f"meta[{key!r}] must be a text of at most {_META_VALUE} bytes.")
-        kept[key] = value
-    return kept
