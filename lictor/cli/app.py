@@ -40,6 +40,8 @@ COMMANDS = {
     "unregister": "registry_commands:unregister",
     "discover": "registry_commands:discover",
     "resolve": "registry_commands:resolve",
+    "explain": "explain_command:explain",
+    "doctor": "doctor_command:doctor",
     "env": "agent_commands:env",
     "config": "config_commands:config",
     "generate": "generate_commands:generate",

@@ -30,3 +30,13 @@ def systemd(config: str | None, user: bool) -> int:  # noqa: FBT001 - a flag
     wiring = importlib.import_module("lictor.cli.wiring")
     write(wiring.systemd_unit(config, user=user).removesuffix("\n"))
     return 0
+
+
+@generate.command("consul", cls=Localised, help=say("help.generate.consul"))
+@click.option("-c", "--config", metavar="FILE", help=say("option.config"))
+@click.option("--all-nodes", is_flag=True, help=say("option.every_node"))
+def consul(config: str | None, all_nodes: bool) -> int:  # noqa: FBT001 - a flag
+    """See `help.generate.consul`."""
+    wiring = importlib.import_module("lictor.cli.wiring")
+    write(wiring.consul_policy(config, every_node=all_nodes))
+    return 0

@@ -53,8 +53,8 @@ STATUS_COLUMNS = (
 _DETAILS = (
     "description", "node", "driver", "desired", "by", "why", "until", "health", "address", "pid",
     "container_id", "uptime_s", "restarts", "cpu_percent", "memory_mb", "processes", "threads",
-    "fds", "connections", "next_start_s", "last_error", "registered", "depends_on", "command",
-    "checks", "log", "source", "containment", "limits", "notes", "refused",
+    "fds", "connections", "next_start_s", "last_error", "registered", "in_catalog", "depends_on",
+    "command", "checks", "log", "source", "containment", "limits", "notes", "refused",
 )  # fmt: skip
 
 

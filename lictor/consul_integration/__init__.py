@@ -9,6 +9,7 @@ arrives as `lictor.core.errors.ConsulError` or as `Unknown` with a reason.
 | `address` | where Consul is and how to get in: URL, TLS, token, from config and environment |
 | `transport` | one HTTP request: deadline, two pools, size cap, errors mapped |
 | `failures` | what Consul's refusals mean: status and prose to an error, an error to a reason |
+| `handshake` | what a failed TLS handshake means |
 | `endpoints` | py-consul's endpoint classes over that transport |
 | `client` | typed facade over the endpoints that Lictor uses |
 | `watch` | the one blocking-query loop |

@@ -129,6 +129,7 @@ class Link:
         from lictor.consul_integration.actual import KvActual  # noqa: PLC0415 - loaded by now
         from lictor.consul_integration.desired import KvDesired  # noqa: PLC0415
         from lictor.consul_integration.discovery import ConsulDiscovery  # noqa: PLC0415
+        from lictor.consul_integration.inspection import ConsulInspection  # noqa: PLC0415
         from lictor.consul_integration.memory import Remembered  # noqa: PLC0415
         from lictor.consul_integration.registry import ConsulRegistry  # noqa: PLC0415
 
@@ -146,6 +147,7 @@ class Link:
             ),
             actual=KvActual(client, self._node, prefix=prefix),
             discovery=ConsulDiscovery(client),
+            inspection=ConsulInspection(client),
         )
 
     async def prepare(self) -> None:

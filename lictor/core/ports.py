@@ -12,7 +12,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lictor.core.model.access import Rule
 from lictor.core.model.desired import DesiredChange, KvSnapshot
+from lictor.core.model.explanation import CatalogNode, DnsSeen
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Param, Reason
@@ -29,6 +31,7 @@ __all__ = [
     "DesiredSource",
     "Discovery",
     "Driver",
+    "Inspection",
     "Instance",
     "ProbeResult",
     "Prober",
@@ -279,6 +282,22 @@ class Discovery(Protocol):
         ...
 
 
+class Inspection(Protocol):
+    """What Consul says about itself and about us. Each call has a deadline; raises `ConsulError`."""
+
+    async def denied(self, rules: Sequence[Rule]) -> tuple[Rule, ...] | None:
+        """Those of the rules that our token lacks; None: this Consul has no access control."""
+        ...
+
+    async def node(self) -> CatalogNode:
+        """The local agent's node, as it and as the catalog know it."""
+        ...
+
+    async def dns(self, name: str) -> DnsSeen:
+        """What Consul's DNS answers for `<name>.service.<domain>`, asked as anybody would."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class ConsulPorts:
     """Everything the agent needs of Consul, made by the composition root."""
@@ -287,6 +306,7 @@ class ConsulPorts:
     desired: DesiredSource
     actual: ActualSink
     discovery: Discovery
+    inspection: Inspection
 
 
 class ConsulLink(Protocol):

@@ -29,6 +29,28 @@ def systemd_unit(config: str | None, *, user: bool) -> str:
     return generated.systemd_unit(config, user=user)
 
 
+def consul_policy(config: str | None, *, every_node: bool) -> str:
+    """`lictor generate consul`: the ACL policy of this node's agent, and how to make its token."""
+    from lictor.cli.wiring import policy
+
+    return policy.consul_policy(config, every_node=every_node)
+
+
+def doctor(config: str | None) -> list[dict[str, Any]]:
+    """`lictor doctor`: what keeps Lictor from its work."""
+    from lictor.cli.wiring import examining
+
+    return examining.doctor(config)
+
+
+def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
+    """`lictor discover` without an agent, straight against Consul."""
+    from lictor.cli.wiring import direct
+    from lictor.core.runtime.views import instance_record
+
+    return [instance_record(one) for one in direct.discover(name, tag=tag, dc=dc)]
+
+
 def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
     """`lictor discover` without an agent, straight against Consul."""
     from lictor.cli.wiring import direct

@@ -14,7 +14,7 @@ from typing import Any, TypeVar
 
 from lictor.cli.client import ask_object
 from lictor.cli.wiring.configured import find_config, read_config
-from lictor.cli.wiring.consul import link_for
+from lictor.cli.wiring.consul import link_for, way_in
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.discovery import ConsulDiscovery
 from lictor.consul_integration.dns import dns_endpoint
@@ -222,7 +222,10 @@ def _with_consul(work: Callable[[Reach], Awaitable[T]]) -> T:
 async def _reach() -> Reach:
     told = _told_by_agent()
     if told is not None:
-        client = ConsulClient(str(told["CONSUL_HTTP_ADDR"]), token=told.get("CONSUL_HTTP_TOKEN"))
+        known = _config()
+        token, tls = way_in(known.consul if known is not None else None)
+        token = told.get("CONSUL_HTTP_TOKEN") or token
+        client = ConsulClient(str(told["CONSUL_HTTP_ADDR"]), token=token, tls=tls)
         host, _, port = str(told.get("LICTOR_DNS", "")).rpartition(":")
         return Reach(client, (host.strip("[]"), int(port)) if port else None)
     config = _config()

@@ -142,6 +142,12 @@ class ConsulSide:
             return None
         return self._registrar.holds(registration_id(self._agent.node, key))
 
+    def in_catalog(self, key: ServiceKey) -> bool | None:
+        """Whether Consul's catalog has its entry; None: not known."""
+        if self._registrar is None:
+            return None
+        return self._registrar.in_catalog(registration_id(self._agent.node, key))
+
     def said(self, service_id: str) -> str:
         """What we told the local Consul agent about an entry of ours; "" for anybody else's.
 

@@ -12,7 +12,7 @@ from lictor.core.errors import ConsulUnreachable, NoSuchService, UsageError
 from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
-from lictor.core.runtime import views
+from lictor.core.runtime import explaining, views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.journal import KINDS, MAX_LINES, JournalQuery, stream_events
@@ -33,6 +33,7 @@ class Questions:
             "logs": self._logs,
             "events": self._events,
             "discover": self._discover,
+            "explain": self._explain,
             "env": self._env,
         }
 
@@ -58,6 +59,7 @@ class Questions:
                     containment=runner.containment,
                     notes=runner.notes(),
                 )
+                record["in_catalog"] = agent.consul.in_catalog(key)
             records.append(record)
         return records
 
@@ -203,6 +205,11 @@ class Questions:
             if record["health"] == "critical":
                 record["output"] = self._agent.consul.said(record["id"]) or record["output"]
         return records
+
+    async def _explain(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        keys = services_meant(self._agent, args.get("names") or [], infrastructure=True)
+        found = await asyncio.gather(*(explaining.explain(self._agent, key) for key in keys))
+        return [explaining.record(one, self._agent.node) for one in found]
 
     async def _env(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         exports = dict(self._agent.tools.link.exports())

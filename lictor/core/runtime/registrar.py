@@ -168,6 +168,12 @@ class Registrar:
         """Whether the local Consul agent has this entry; None when that is not known."""
         return None if self._seen is None else service_id in self._seen.services
 
+    def in_catalog(self, service_id: str) -> bool | None:
+        """Whether the catalog has this entry, by its checks; None when that is not known."""
+        if self._watched is None:
+            return None
+        return f"{service_id}:lictor" in self._watched
+
     def said(self, service_id: str) -> str:
         """The sentence that our own check of this entry carries, if it is there."""
         check = self._seen.checks.get(f"{service_id}:lictor") if self._seen is not None else None
