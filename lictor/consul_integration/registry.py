@@ -172,11 +172,13 @@ def _service(service_id: str, seen: Mapping[str, Any]) -> SeenService:
 
 
 def _check(check_id: str, seen: Mapping[str, Any]) -> SeenCheck:
+    # Who puts an entry into maintenance says why in the notes.
+    said = "Notes" if check_id.startswith("_service_maintenance:") else "Output"
     return SeenCheck(
         check_id=check_id,
         service_id=str(seen.get("ServiceID") or ""),
         status=str(seen.get("Status") or ""),
-        output=str(seen.get("Output") or ""),
+        output=str(seen.get(said) or ""),
     )
 
 

@@ -156,6 +156,14 @@ class ConsulServer:
     def freeze(self) -> None:
         """SIGSTOP: connections are still accepted by the kernel, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal is on its way: some thread may still answer for a moment.
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not self._stopped():
+            time.sleep(0.005)
+
+    def _stopped(self) -> bool:
+        tasks = list(Path(f"/proc/{self.pid}/task").glob("*/stat"))
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def thaw(self) -> None:
         if self.running:

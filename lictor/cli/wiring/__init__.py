@@ -51,14 +51,6 @@ def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str
     return [instance_record(one) for one in direct.discover(name, tag=tag, dc=dc)]
 
 
-def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
-    """`lictor discover` without an agent, straight against Consul."""
-    from lictor.cli.wiring import direct
-    from lictor.core.runtime.views import instance_record
-
-    return [instance_record(one) for one in direct.discover(name, tag=tag, dc=dc)]
-
-
 def resolve(name: str, tag: str | None, query: bool) -> dict[str, Any]:  # noqa: FBT001 - as above
     """`lictor resolve`: what Consul's DNS answers, and who is left out and why."""
     from lictor.cli.wiring import direct

@@ -129,12 +129,12 @@ def _by_choice(facts: Facts) -> _Judged | None:
 
 
 def _absent(facts: Facts) -> _Judged:
-    if facts.refused:
-        reason = because("consul.entry_refused", id=facts.service_id, message=facts.refused)
-        return Verdict.GAP, reason, because("next.config")
     rule = _denied(facts.denied, "service", facts.key.name)
     if rule is not None:
         return Verdict.GAP, *_missing(rule)
+    if facts.refused:
+        reason = because("consul.entry_refused", id=facts.service_id, message=facts.refused)
+        return Verdict.GAP, reason, because("next.config")
     if facts.consul.code != "consul.ok":
         return Verdict.GAP, *_consul_away(facts, facts.consul)
     return Verdict.GAP, because("explain.not_at_agent"), _WAIT

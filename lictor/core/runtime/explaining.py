@@ -12,7 +12,7 @@ from collections.abc import Awaitable, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from lictor.core.errors import ConsulError
+from lictor.core.errors import ConsulError, Forbidden
 from lictor.core.model.access import Rule
 from lictor.core.model.explanation import (
     AgentEntry,
@@ -101,6 +101,8 @@ async def _read(question: Awaitable[T]) -> Known[T] | Unknown:
         async with asyncio.timeout(_PATIENCE):
             return Known(await question)
     except ConsulError as error:
+        if isinstance(error, Forbidden) and error.unknown_token:
+            return Unknown(because("consul.unknown_token"))
         return Unknown(Reason(error.code, {"message": error.message}))
     except TimeoutError:
         return Unknown(because("consul.timeout", message=f"no answer within {_PATIENCE:g} s"))
