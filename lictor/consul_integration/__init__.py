@@ -22,6 +22,8 @@ arrives as `lictor.core.errors.ConsulError` or as `Unknown` with a reason.
 | `actual` | `ports.ActualSink`: KV below `<prefix>/actual/<node>/` |
 | `inspection` | `ports.Inspection`: what the token may do, the node in the catalog, what DNS answers |
 | `checkup` | what `lictor doctor` asks of Consul |
+| `lease` | one agent per node name: KV below `<prefix>/nodes/`, locked by a session |
+| `nodes` | `ports.Nodes`: all nodes, and what each last wrote |
 | `discovery` | `ports.Discovery`: who offers a service, whatever its health |
 | `program` | `ConsulServiceRegistry`: the same for other Python programs, without asyncio |
 | `program_input` | what such a program gives, judged; pure |

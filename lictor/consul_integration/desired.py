@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.edit import edited
+from lictor.consul_integration.lease import Lease
 from lictor.consul_integration.memory import Remembered
 from lictor.consul_integration.snapshot import (
     ALL_NODES,
@@ -51,7 +52,8 @@ class KvDesired:
     agent left in its `remembered`; None means that this node never met a Consul, which is the only
     case in which missing sentinels are simply made. `kv_restore` `auto`: after Consul lost its
     state, write the last known documents again. `notify` hears of what was done to KV unasked:
-    `desired.first_contact` and `desired.restored`.
+    `desired.first_contact` and `desired.restored`. With a `lease` nothing of this node is written
+    while another agent is known to have its name.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class KvDesired:
         remembered: Remembered | None = None,
         notify: Callable[[Reason], None] | None = None,
         pace: Pace | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self._client = client
         self.node = node
+        self._lease = lease
         self._params_of = params_of
         self._base = f"{prefix.strip('/')}/desired/"
         self._restore_allowed = kv_restore == "auto"
@@ -142,6 +146,8 @@ class KvDesired:
         where = node or self.node
         if where != ALL_NODES and not is_label(where):
             raise BadRequest(f"{where!r} is no name of a node.")
+        if where == self.node and self._lease is not None:
+            self._lease.require()
         path = self._key(where, str(key))
         for attempt in range(_TRIES):
             if await self._try_change(path, change):
@@ -224,6 +230,8 @@ class KvDesired:
         ]
         for name in lacking:
             await self._client.kv_may_read(self._key(name, SENTINEL))
+        if self._lease is not None:
+            self._lease.require()  # else it is the other agent's to make and to restore
         before = self._remembered
         if before is None:
             for name in lacking:

@@ -21,6 +21,7 @@ from lictor.core.model.reason import Param, Reason
 from lictor.core.model.registration import RegistryView, Write
 from lictor.core.model.spec import DriverKind, ParamSpec, ProbeSpec, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
+from lictor.core.ports_nodes import Nodes
 
 __all__ = [
     "ActualSink",
@@ -252,8 +253,8 @@ class ActualSink(Protocol):
         """Write the records that changed, in as few transactions as fit; None deletes."""
         ...
 
-    def forget(self) -> None:
-        """Consul was away: what it was told before does not count any more."""
+    async def published(self) -> frozenset[ServiceKey]:
+        """The services that have a record now, those of an earlier agent included."""
         ...
 
 
@@ -307,6 +308,7 @@ class ConsulPorts:
     actual: ActualSink
     discovery: Discovery
     inspection: Inspection
+    nodes: Nodes
 
 
 class ConsulLink(Protocol):

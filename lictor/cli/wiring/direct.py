@@ -1,4 +1,4 @@
-"""`discover`, `resolve`, `register` and `unregister` when no agent runs: straight against Consul.
+"""`register` and `unregister` when no agent runs, straight against Consul; and the way there.
 
 Where Consul is: what a running agent says (`resolve` asks even then), else the config, else what
 this data_dir remembers, else CONSUL_HTTP_ADDR or the usual address. Nothing is started here.
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -16,9 +16,8 @@ from lictor.cli.client import ask_object
 from lictor.cli.wiring.configured import find_config, read_config
 from lictor.cli.wiring.consul import link_for, way_in
 from lictor.consul_integration.client import ConsulClient
-from lictor.consul_integration.discovery import ConsulDiscovery
 from lictor.consul_integration.dns import dns_endpoint
-from lictor.consul_integration.dns import resolve as ask_dns
+from lictor.consul_integration.inspection import domain_of
 from lictor.consul_integration.registry import ConsulRegistry
 from lictor.core.config.agent import default_data_dir
 from lictor.core.config.settings import Config, ConsulSettings
@@ -26,6 +25,7 @@ from lictor.core.errors import (
     AgentUnreachable,
     ConfigError,
     ConsulUnreachable,
+    Forbidden,
     NoSuchService,
     NotPermitted,
     OperationFailed,
@@ -42,7 +42,6 @@ from lictor.core.model.registration import (
 )
 from lictor.core.model.state import Health, Phase, ServiceState
 from lictor.core.planning.registration import Owner, wanted
-from lictor.core.ports import Instance
 from lictor.core.runtime import views
 from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.reconciler import keys_named
@@ -56,54 +55,6 @@ class Reach:
 
     client: ConsulClient
     dns: tuple[str, int] | None = None
-
-
-def discover(name: str | None, *, tag: str | None, dc: str | None) -> list[Instance]:
-    """Every instance; raises `ConsulError`."""
-
-    async def find(reach: Reach) -> list[Instance]:
-        return await ConsulDiscovery(reach.client).discover(name, tag=tag, dc=dc)
-
-    return _with_consul(find)
-
-
-def resolve(name: str, *, tag: str | None, query: bool) -> dict[str, Any]:
-    """What the DNS answers, and which instances it leaves out and why."""
-
-    async def ask(reach: Reach) -> dict[str, Any]:
-        host, port = reach.dns or await _dns_of(reach.client)
-        kind = "query" if query else "service"
-        answer = await ask_dns(name, server=host, port=port, tag=tag, kind=kind)  # type: ignore[arg-type]
-        known = [] if query else await ConsulDiscovery(reach.client).discover(name, tag=tag)
-        return {
-            "question": answer.question,
-            "server": answer.server,
-            "rcode": answer.rcode,
-            "protocol": answer.protocol,
-            "answers": [
-                {"address": one.address or one.target, "port": one.port, "target": one.target}
-                for one in answer.records
-            ],
-            "left_out": _left_out(known),
-        }
-
-    return _with_consul(ask)
-
-
-def _left_out(known: Iterable[Instance]) -> list[dict[str, Any]]:
-    """DNS answers only with instances of which no check is critical."""
-    return [
-        {
-            "id": one.id,
-            "node": one.node,
-            "address": one.address,
-            "port": one.port,
-            "health": one.health,
-            "reason": one.output,
-        }
-        for one in known
-        if one.health in {"critical", "maintenance"}
-    ]
 
 
 def register(names: list[str]) -> list[dict[str, Any]]:
@@ -126,7 +77,7 @@ def register(names: list[str]) -> list[dict[str, Any]]:
             await registry.apply(SetStatus(check, Health.PASSING, sentence))
         return [_row(key, "registry.by_hand") for key in keys]
 
-    return _with_consul(write)
+    return with_consul(write)
 
 
 def unregister(names: list[str]) -> list[dict[str, Any]]:
@@ -155,7 +106,7 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
             await registry.apply(Deregister(ours[key]))
         return [_row(key, "registry.unregistered") for key in chosen]
 
-    return _with_consul(withdraw)
+    return with_consul(withdraw)
 
 
 def _unproven(registration: Registration) -> Registration:
@@ -208,7 +159,15 @@ def _config() -> Config | None:
         return None
 
 
-def _with_consul(work: Callable[[Reach], Awaitable[T]]) -> T:
+def kv_prefix() -> str:
+    """Where Lictor's keys are in KV, as the config says."""
+    config = _config()
+    return (config.consul if config is not None else ConsulSettings()).kv_prefix.strip("/")
+
+
+def with_consul(work: Callable[[Reach], Awaitable[T]]) -> T:
+    """Do `work` with a client for the Consul that is meant here, and close it."""
+
     async def run() -> T:
         reach = await _reach()
         try:
@@ -251,11 +210,18 @@ def _told_by_agent() -> Mapping[str, Any] | None:
     return told if told.get("CONSUL_HTTP_ADDR") else None
 
 
-async def _dns_of(client: ConsulClient) -> tuple[str, int]:
-    found = dns_endpoint(await client.agent_self(), client.address.host)
+async def dns_of(reach: Reach) -> tuple[tuple[str, int], str]:
+    """Where the DNS of this Consul is, and the domain that it answers for."""
+    try:
+        seen = await reach.client.agent_self()
+    except Forbidden:
+        if reach.dns is None:
+            raise
+        return reach.dns, "consul"
+    found = reach.dns or dns_endpoint(seen, reach.client.address.host)
     if found is None:
         raise ConsulUnreachable(
             "This Consul does not say where its DNS is.",
             hint="Its token may lack agent:read, or its DNS is off.",
         )
-    return found
+    return found, domain_of(seen)

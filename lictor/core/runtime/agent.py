@@ -25,7 +25,7 @@ from lictor.core.model.state import Identity, Phase, ServiceState
 from lictor.core.planning.overrides import Host, merge, next_expiry
 from lictor.core.planning.registration import Owner
 from lictor.core.ports import Clock, ConsulLink, Driver, Prober, Usage, UsageProbe
-from lictor.core.runtime import views
+from lictor.core.runtime import published, views
 from lictor.core.runtime.background import Background
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.codec import state_from, state_row
@@ -369,10 +369,8 @@ class Agent:
     def _actual_document(self, key: ServiceKey) -> dict[str, Any] | None:
         if key not in self.reconciler.runners or key in self._infrastructure:
             return None
-        view = self.view(key, {})
-        want = self.reconciler.desired.get(key)
-        refused = views.say(want.refused) if want is not None and want.refused else None
-        return views.actual_document({**view, "refused": refused})
+        want, state = self.reconciler.desired.get(key), self.reconciler.runners[key].state
+        return published.document(self.view(key, {}), want, state)
 
     @property
     def infrastructure(self) -> frozenset[ServiceKey]:

@@ -19,7 +19,8 @@ from lictor.core.model.registration import CheckDef, Registration, SetStatus
 from lictor.core.model.state import Health, ServiceState
 from lictor.core.planning.registration import Wanted, wanted, with_hash
 from lictor.core.ports import ConsulPorts
-from lictor.core.runtime import views
+from lictor.core.runtime import membership, views
+from lictor.core.runtime.finder import Finder
 from lictor.core.runtime.registrar import Registrar
 
 if TYPE_CHECKING:
@@ -51,6 +52,7 @@ class ConsulSide:
         ports, registrar = await self._equip()
         await self._until_prepared()
         keep = agent.background.keep
+        keep("lease", ports.nodes.keep)
         keep("registrar", registrar.keep_true)
         keep("health", registrar.watch_health)
         keep("desired", lambda: agent.keeper.follow(ports.desired))
@@ -65,6 +67,7 @@ class ConsulSide:
                 memory=agent.keeper.memory,
                 notify=lambda reason: agent.record("desired", "", reason),
             )
+            self.ports.nodes.introduce(membership.facts_of(agent), self._lease_changed)
         if self._registrar is None:
             self._registrar = Registrar(
                 self.ports.registry,
@@ -93,10 +96,28 @@ class ConsulSide:
             if self.ports is not None:
                 agent.publisher.begin_anew(self.ports.actual, *agent.reconciler.runners)
             agent.background.keep("about", self._learn_about, once=True)
+            agent.background.keep("tidy", self._tidy, once=True)
         if reason.code != self.state.code:
             agent.record("consul", "", reason)
         self.state = reason
         agent.bell.ring()
+
+    async def _tidy(self) -> None:
+        """Take out the records of services that are no longer defined here, whoever wrote them."""
+        if self.ports is not None:
+            there = await self.ports.actual.published()
+            self._agent.publisher.touch(*(there - self._agent.reconciler.runners.keys()))
+
+    @property
+    def lease(self) -> Reason:
+        """How the lease of this node's name is; `lease.none` without any Consul."""
+        if self.ports is None:
+            return because("lease.none", message=views.say(self.state))
+        return self.ports.nodes.lease
+
+    def _lease_changed(self, lease: Reason) -> None:
+        self._agent.record("consul", "", lease)
+        self._agent.bell.ring()
 
     async def _learn_about(self) -> None:
         self.about = await self._agent.tools.link.about()
@@ -117,6 +138,7 @@ class ConsulSide:
                     await registrar.withdraw()
                 else:
                     await registrar.withdraw_one(self._own_id)
+                await ports.nodes.release()
 
     # --- registering --------------------------------------------------------------------
 

@@ -38,6 +38,7 @@ from lictor.core.runtime.refusals import (
     refuse_to_hurt,
     told,
 )
+from lictor.core.runtime.remote_orders import RemoteOrders, Verb
 from lictor.core.runtime.waiting import Goal, wait_for
 
 _VERBS = {"start": "running", "stop": "stopped", "restart": "running"}
@@ -102,6 +103,14 @@ class Orders:
         if verb not in _VERBS:
             raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
         names, agent = args.get("names") or [], self._agent
+        if args.get("node") not in {None, "", agent.node}:
+            reason, yes, wait = (
+                str(args.get("reason") or ""),
+                bool(args.get("yes")),
+                args.get("wait"),
+            )
+            order = Verb(verb, who, reason, self._until(args), yes, bool(wait), _limit(args))
+            return await RemoteOrders(agent).change(order, str(args["node"]), names, emit)
         keys = services_meant(agent, names)
         if names:
             refuse_infrastructure(agent, keys)

@@ -12,7 +12,7 @@ from lictor.core.errors import ConsulUnreachable, NoSuchService, UsageError
 from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
-from lictor.core.runtime import explaining, views
+from lictor.core.runtime import discovering, explaining, nodes_view, views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.journal import KINDS, MAX_LINES, JournalQuery, stream_events
@@ -28,6 +28,7 @@ class Questions:
         self.ops = {
             "status": self._status,
             "overview": self._overview,
+            "nodes": self._nodes,
             "plan": self._plan,
             "health": self._health,
             "logs": self._logs,
@@ -67,6 +68,7 @@ class Questions:
         agent = self._agent
         state = agent.consul.state
         link = agent.tools.link
+        lease = agent.consul.lease
         return {
             "node": agent.node,
             "version": __version__,
@@ -83,6 +85,12 @@ class Questions:
                 "ui": agent.consul.about.get("ui"),
                 "dns": agent.consul.about.get("dns"),
             },
+            "lease": {
+                "state": lease.code.rpartition(".")[2],
+                "sentence": views.say(lease),
+                "reason": lease.code,
+                "reason_params": dict(lease.params),
+            },
             "web": agent.web_url,
             "warnings": [
                 {"sentence": views.say(why), "reason": why.code, "reason_params": dict(why.params)}
@@ -90,11 +98,33 @@ class Questions:
             ],
         }
 
+    async def _nodes(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        """All nodes and their services; of this node what is so now, not what was published."""
+        agent = self._agent
+        ports = agent.consul.ports
+        if ports is None:
+            raise ConsulUnreachable(views.say(agent.consul.state))
+        seen, wall = await ports.nodes.read(), agent.tools.clock.wall()
+        names = [_parsed(name) for name in args.get("names") or []]
+        others = [one for one in seen if one.node != agent.node]
+        rows = nodes_view.service_records(others, names, wall)
+        usage = agent.usage()
+        here = [key for key in agent.reconciler.runners if key not in agent.infrastructure]
+        rows += [
+            agent.view(key, usage) | {"agent_state": "running", "agent_age_s": 0.0}
+            for key in here
+            if not names or any(nodes_view.meant(key, name) for name in names)
+        ]
+        rows.sort(key=lambda row: (row["node"], row["name"], row["instance"] or ""))
+        return {"nodes": [nodes_view.node_record(one, wall) for one in seen], "services": rows}
+
     def _warnings(self) -> Iterable[Reason]:
         agent = self._agent
         keeper = agent.keeper
         if agent.consul.state.code != "consul.ok":
             yield agent.consul.state
+        if agent.consul.lease.code == "lease.refused":
+            yield agent.consul.lease
         if keeper.unknown is not None and agent.consul.state.code == "consul.ok":
             yield keeper.unknown
         for key in keeper.pending:
@@ -188,10 +218,7 @@ class Questions:
     @staticmethod
     def _subject(name: object) -> str:
         """A service's name as the journal has it; it may have been removed from the config."""
-        try:
-            return str(ServiceKey.parse(str(name)))
-        except BadName as error:
-            raise NoSuchService(f"No service {name!r}: {error}.") from None
+        return str(_parsed(name))
 
     async def _discover(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         ports = self._agent.consul.ports
@@ -214,3 +241,11 @@ class Questions:
     async def _env(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         exports = dict(self._agent.tools.link.exports())
         return {**exports, "LICTOR_NODE": self._agent.node}
+
+
+def _parsed(name: object) -> ServiceKey:
+    """A name that need not be defined on this host."""
+    try:
+        return ServiceKey.parse(str(name))
+    except BadName as error:
+        raise NoSuchService(f"No service {name!r}: {error}.") from None
