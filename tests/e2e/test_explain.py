@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 
 import pytest
@@ -11,6 +12,7 @@ from tests.e2e.world import Catalog, service, web
 from tests.support.agent import RunningAgent, unique, wait_until
 from tests.support.children import child, free_port
 from tests.support.consul import ConsulServer
+from tests.support.consul_cluster import Cluster
 
 pytestmark = pytest.mark.consul
 
@@ -160,3 +162,29 @@ def test_it_is_explained_in_the_language_of_who_asks(
     shown = agent.cli("explain", name, env={"LICTOR_LANG": language}).out
     assert word in shown
     assert "register: false" in shown
+
+
+def test_a_wiped_consul_agent_whose_name_is_reserved_is_named_and_the_step_helps(
+    make_agent: MakeAgent, consul_bin: str
+):
+    name = unique("wiped")
+    with Cluster(consul_bin, size=1) as cluster:
+        client = cluster.client("host1")
+        agent = make_agent({name: web()}, consul=client.http).start()
+        wait_for(agent, name, "explain.found")
+        client.kill()
+        shutil.rmtree(client.dir / "data")
+        client._spawn()  # `start` would wait for a node that the servers do not take
+        told = wait_for(agent, name, "explain.node_reserved")
+        assert told["next"]["reason"] == "next.free_node"
+        code = agent.cli("doctor", "-o", "json")
+        assert code.code == 1
+        assert "explain.node_reserved" in [row["reason"] for row in code.json]
+
+        # What the next step says, done by hand.
+        assert "v1/catalog/deregister" in told["next"]["sentence"]
+        server = cluster.servers[0]
+        assert server.raw("PUT", "catalog/deregister", {"Node": "host1"}).status == 200
+        wait_until(
+            lambda: explained(agent, name)["reason"] == "explain.found", within=90, what="healed"
+        )

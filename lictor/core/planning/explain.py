@@ -163,6 +163,9 @@ def _denied(rules: Iterable[Rule], kind: str, segment: str | None = None) -> Rul
 
 
 def _catalog(facts: Facts) -> _Judged:
+    reserved = _reserved(facts)
+    if reserved is not None:  # what the catalog shows of us then is of the time before, for ever
+        return reserved
     match facts.in_catalog:
         case Known(CatalogEntry() as entry):
             place = f"{entry.address}:{entry.port}"
@@ -181,15 +184,23 @@ def _not_in_catalog(facts: Facts) -> _Judged:
     rule = _denied(facts.denied, "node") or _denied(facts.denied, "service", facts.key.name)
     if rule is not None:  # it may well be there: without the rule the answer is empty, not an error
         return Verdict.UNKNOWN, *_missing(rule)
-    if isinstance(facts.node, Known):
-        node = facts.node.value
-        if node.catalog_id and node.catalog_id != node.agent_id:
-            reason = because("explain.node_reserved", node=node.name, other=node.catalog_id)
-            return Verdict.GAP, reason, because("next.free_node", node=node.name)
-        if not node.catalog_id:
-            reason = because("explain.node_missing", node=node.name)
-            return Verdict.GAP, reason, because("next.agent_token", node=node.name)
+    if isinstance(facts.node, Known) and not facts.node.value.catalog_id:
+        name = facts.node.value.name
+        reason = because("explain.node_missing", node=name)
+        return Verdict.GAP, reason, because("next.agent_token", node=name)
     return Verdict.GAP, because("explain.catalog_late"), _WAIT
+
+
+def _reserved(facts: Facts) -> _Judged | None:
+    """Whether Consul's servers know another node by the name of our agent's node."""
+    at_agent = isinstance(facts.at_agent, Known) and facts.at_agent.value is not None
+    if not at_agent or not isinstance(facts.node, Known):
+        return None
+    node = facts.node.value
+    if not node.catalog_id or node.catalog_id == node.agent_id:
+        return None
+    reason = because("explain.node_reserved", node=node.name, other=node.catalog_id)
+    return Verdict.GAP, reason, because("next.free_node", node=node.name)
 
 
 def _check(facts: Facts) -> _Judged:

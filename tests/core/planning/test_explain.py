@@ -182,6 +182,12 @@ CASES = {
         "explain.node_reserved",
         "next.free_node",
     ),
+    "what is left of the node's earlier life": (
+        replace(FOUND, node=Known(CatalogNode("consul1", "uuid-a", "uuid-b"))),
+        "catalog",
+        "explain.node_reserved",
+        "next.free_node",
+    ),
     "the node is not in the catalog": (
         replace(NOT_IN_CATALOG, node=Known(CatalogNode("consul1", "uuid-a", ""))),
         "catalog",
