@@ -14,7 +14,7 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal, TypeAlias
@@ -33,7 +33,7 @@ from lictor.consul_integration.snapshot import (
     sort_keys,
 )
 from lictor.consul_integration.watch import Edge, Pace, Watch
-from lictor.core.errors import BadRequest, Conflict
+from lictor.core.errors import BadRequest, Conflict, Forbidden
 from lictor.core.model.desired import KvSnapshot
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey, is_label
@@ -189,7 +189,14 @@ class KvDesired:
 
     async def _accept(self, tree: Tree, seen: int) -> KvSnapshot | Unknown:
         before = self._remembered or Remembered()
-        missing = tree.missing_from(before)
+        missing = [
+            (folder, name)
+            for folder, names in (
+                (self.node, tree.node.missing_from(before.node)),
+                (ALL_NODES, tree.all_nodes.missing_from(before.all_nodes)),
+            )
+            for name in names
+        ]
         if missing and not self._confirmed:
             doubt = await self._doubt(before, seen, missing)
             if doubt is not None:
@@ -202,13 +209,21 @@ class KvDesired:
         )
         return snapshot
 
-    async def _doubt(self, before: Remembered, seen: int, missing: int) -> Unknown | None:
+    async def _doubt(
+        self, before: Remembered, seen: int, missing: Sequence[tuple[str, str]]
+    ) -> Unknown | None:
         """Why documents that are gone from a read with sentinels are not known to be deleted."""
         if seen == before.index and self._tree is not None:
             # Nothing was written, and yet fewer keys: the token's rights were narrowed.
-            return Unknown(because("desired.keys_hidden", missing=missing))
+            return Unknown(because("desired.keys_hidden", missing=len(missing)))
         if seen < before.index and await self._lost(before):
-            return Unknown(because("desired.went_back", missing=missing))
+            return Unknown(because("desired.went_back", missing=len(missing)))
+        # Something was written since, by anybody: only who may read these keys knows they are gone.
+        try:
+            for folder, name in missing:
+                await self._client.kv_may_read(self._key(folder, name))
+        except Forbidden:
+            return Unknown(because("desired.keys_hidden", missing=len(missing)))
         return None
 
     async def _lost(self, before: Remembered) -> bool:

@@ -18,9 +18,10 @@ from lictor.core.model.explanation import CatalogNode, DnsSeen
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Param, Reason
-from lictor.core.model.registration import RegistryView, Write
+from lictor.core.model.registration import RegistryView, SeenService, Write
 from lictor.core.model.spec import DriverKind, ParamSpec, ProbeSpec, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
+from lictor.core.ports_discovery import Discovery, GroupQueries, Instance
 from lictor.core.ports_nodes import Nodes
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "DesiredSource",
     "Discovery",
     "Driver",
+    "GroupQueries",
     "Inspection",
     "Instance",
     "ProbeResult",
@@ -205,6 +207,17 @@ class Registry(Protocol):
         """Do one write. Idempotent: repeating it changes nothing."""
         ...
 
+    async def in_catalog(self) -> Mapping[str, SeenService]:
+        """What the catalog has of this node, by id; empty also where it may not be read."""
+        ...
+
+    def credential(self) -> str:
+        """A mark of the token used now, which changes when the token does; empty without one.
+
+        Consul remembers with each entry which token registered it.
+        """
+        ...
+
     async def ready(self) -> None:
         """Return if Consul can be written to by us now; else raise the `ConsulError` that says why."""
         ...
@@ -257,29 +270,8 @@ class ActualSink(Protocol):
         """The services that have a record now, those of an earlier agent included."""
         ...
 
-
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One instance of a service as discovery sees it. `health` is the worst of its checks."""
-
-    service: str
-    id: str
-    node: str
-    address: str
-    port: int
-    tags: tuple[str, ...]
-    meta: Mapping[str, str]
-    health: str
-    output: str
-
-
-class Discovery(Protocol):
-    """Finding services, ours and others'."""
-
-    async def discover(
-        self, name: str | None = None, *, tag: str | None = None, dc: str | None = None
-    ) -> list[Instance]:
-        """Every instance of `name` (None: of all services), whatever its health."""
+    def forget(self) -> None:
+        """Consul was away: what it was told before does not count any more."""
         ...
 
 
@@ -308,6 +300,7 @@ class ConsulPorts:
     actual: ActualSink
     discovery: Discovery
     inspection: Inspection
+    queries: GroupQueries
     nodes: Nodes
 
 

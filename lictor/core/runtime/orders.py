@@ -307,7 +307,9 @@ class Orders:
         ports = self._agent.consul.ports
         if ports is None:
             raise ConsulUnreachable(views.say(self._agent.consul.state))
-        await ports.desired.confirm()
+        keeper = self._agent.keeper
+        if not keeper.confirm() or keeper.unknown is not None:
+            await ports.desired.confirm()
         said = because("verb.ordered", what="confirm", by=who)
         self._agent.record("verb", "", said, who=who, outcome="done")
         return {}

@@ -7,28 +7,37 @@ log, no place for metrics.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from lictor.core.errors import ConsulError
+from lictor.core.errors import ConsulError, Forbidden
 from lictor.core.model.names import ServiceKey
 from lictor.core.ports import ActualSink
 
 log = logging.getLogger(__name__)
 
 _PAUSE = 1.0  # seconds between two transactions
+_LONGEST = 10.0  # seconds between two tries while Consul takes none
 
 
 class Publisher:
     """Collects which services changed and writes their documents.
 
-    `document(key)` gives the present document without its time, or None when the service is gone.
+    `document(key)` gives the present document without its time, or None when the service is gone;
+    `jitter` a number from -1 to 1.
     """
 
-    def __init__(self, document: Callable[[ServiceKey], dict[str, Any] | None]) -> None:
+    def __init__(
+        self,
+        document: Callable[[ServiceKey], dict[str, Any] | None],
+        jitter: Callable[[], float] = lambda: 1.0,
+    ) -> None:
         self._document = document
+        self._jitter = jitter
+        self._anew = asyncio.Event()
         self._dirty: set[ServiceKey] = set()
         self._written: dict[ServiceKey, Mapping[str, Any] | None] = {}
         self._wake = asyncio.Event()
@@ -43,17 +52,31 @@ class Publisher:
         self._written.clear()
         sink.forget()
         self.touch(*keys)
+        self._anew.set()
 
     async def keep_publishing(self, sink: ActualSink) -> None:
-        """Write for ever; a failure keeps the change for the next try."""
+        """Write for ever; a failure keeps the change for the next try, later each time."""
+        failures = 0
         while True:
             await self._wake.wait()
             self._wake.clear()
-            await self.flush(sink)
-            await asyncio.sleep(_PAUSE)
+            self._anew.clear()
+            failure = await self.flush(sink)
+            if failure is None:
+                failures = 0
+                await asyncio.sleep(_PAUSE)
+                continue
+            failures += 1
+            delay = min(_LONGEST, _PAUSE * 2.0 ** min(failures - 1, 10))
+            if isinstance(failure, Forbidden):
+                delay = _LONGEST
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(delay * (0.75 + 0.25 * abs(self._jitter()))):
+                    await self._anew.wait()
+            self._wake.set()
 
-    async def flush(self, sink: ActualSink) -> None:
-        """Write what changed, now."""
+    async def flush(self, sink: ActualSink) -> ConsulError | None:
+        """Write what changed, now; why Consul did not take it, if so."""
         dirty, self._dirty = self._dirty, set()
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         documents = {key: self._document(key) for key in dirty}
@@ -63,13 +86,13 @@ class Publisher:
             if key not in self._written or self._written[key] != document
         }
         if not changed:
-            return
+            return None
         try:
             await sink.publish(
                 {key: None if doc is None else {**doc, "at": at} for key, doc in changed.items()}
             )
-        except ConsulError:
+        except ConsulError as error:
             self._dirty |= changed.keys()
-            asyncio.get_running_loop().call_later(_PAUSE, self._wake.set)
-            return
+            return error
         self._written.update(changed)
+        return None

@@ -16,6 +16,7 @@ from lictor.core.runtime import discovering, explaining, nodes_view, views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.journal import KINDS, MAX_LINES, JournalQuery, stream_events
+from lictor.core.runtime.keeper import held_reason
 from lictor.core.runtime.logs_view import Wanted, stream_logs
 from lictor.core.runtime.meant import services_meant
 
@@ -127,6 +128,10 @@ class Questions:
             yield agent.consul.lease
         if keeper.unknown is not None and agent.consul.state.code == "consul.ok":
             yield keeper.unknown
+        for key, error in agent.reconciler.broken.items():
+            yield because("plan.broken", service=str(key), error=error)
+        if keeper.held is not None:
+            yield held_reason(keeper.held)
         for key in keeper.pending:
             yield because("pending.waiting", service=str(key))
         for name, why in keeper.strays.items():
@@ -134,10 +139,10 @@ class Questions:
         for key, why in keeper.documents.refused.items():
             if key not in agent.reconciler.runners:
                 yield because("kv.stray", key=str(key), why=views.say(why))
+        yield from agent.consul.groups.trouble.values()
         for service_id in agent.consul.conflicts:
             yield because("consul.id_taken", id=service_id)
-        for service_id, message in agent.consul.refused.items():
-            yield because("consul.entry_refused", id=service_id, message=message)
+        yield from agent.consul.troubles()
         trouble = agent.tools.store.trouble()
         if trouble is not None:
             yield trouble
@@ -152,7 +157,16 @@ class Questions:
                 "sentence": views.say(action.reason),
             }
             for action in self._agent.reconciler.preview().actions
-        ]
+        ] + self._held_plan()
+
+    def _held_plan(self) -> list[dict[str, Any]]:
+        """Stops that wait for `lictor confirm`."""
+        held = self._agent.keeper.held
+        if held is None:
+            return []
+        why = held_reason(held)
+        row = {"reason": why.code, "reason_params": dict(why.params), "sentence": views.say(why)}
+        return [{"action": "held", "service": str(key), **row} for key in held.services]
 
     async def _health(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         keys = services_meant(self._agent, args.get("names") or [])
@@ -220,18 +234,8 @@ class Questions:
         """A service's name as the journal has it; it may have been removed from the config."""
         return str(_parsed(name))
 
-    async def _discover(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
-        ports = self._agent.consul.ports
-        if ports is None:
-            raise ConsulUnreachable(views.say(self._agent.consul.state))
-        found = await ports.discovery.discover(
-            args.get("name"), tag=args.get("tag"), dc=args.get("dc")
-        )
-        records = [views.instance_record(one) for one in found]
-        for record in records:
-            if record["health"] == "critical":
-                record["output"] = self._agent.consul.said(record["id"]) or record["output"]
-        return records
+    async def _discover(self, args: dict[str, Any], _who: str, emit: Emit) -> Any:
+        return await discovering.discover(self._agent, args, emit)
 
     async def _explain(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         keys = services_meant(self._agent, args.get("names") or [], infrastructure=True)
