@@ -134,6 +134,7 @@ class Link:
         from lictor.consul_integration.lease import Lease  # noqa: PLC0415
         from lictor.consul_integration.memory import Remembered  # noqa: PLC0415
         from lictor.consul_integration.nodes import KvNodes  # noqa: PLC0415
+        from lictor.consul_integration.queries import ConsulQueries  # noqa: PLC0415
         from lictor.consul_integration.registry import ConsulRegistry  # noqa: PLC0415
 
         prefix = self._wishes.kv_prefix
@@ -154,6 +155,7 @@ class Link:
             discovery=ConsulDiscovery(client),
             inspection=ConsulInspection(client),
             nodes=KvNodes(client, lease, prefix=prefix),
+            queries=ConsulQueries(client),
         )
 
     async def prepare(self) -> None:
