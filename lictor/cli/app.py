@@ -38,7 +38,7 @@ COMMANDS = {
     "release": "hold_commands:release",
     "register": "registry_commands:register",
     "unregister": "registry_commands:unregister",
-    "discover": "registry_commands:discover",
+    "discover": "discover_command:discover",
     "resolve": "registry_commands:resolve",
     "explain": "explain_command:explain",
     "doctor": "doctor_command:doctor",

@@ -41,6 +41,7 @@ from lictor.core.model.registration import (
     SetStatus,
 )
 from lictor.core.model.state import Health, Phase, ServiceState
+from lictor.core.planning.groups import MEMBER_META
 from lictor.core.planning.registration import Owner, wanted
 from lictor.core.runtime import views
 from lictor.core.runtime.datadir import DataDir
@@ -94,16 +95,17 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
         registry = ConsulRegistry(reach.client, owner.node)
         await registry.ready()
         seen = await registry.read()
-        ours = {
-            _key_of(service_id, owner): service_id
-            for service_id, there in seen.services.items()
-            if there.meta.get(OWNER_META) == owner.uuid
-        }
+        ours: dict[ServiceKey, list[str]] = {}
+        for service_id, there in seen.services.items():
+            if there.meta.get(OWNER_META) == owner.uuid:
+                member = there.meta.get(MEMBER_META)  # under its group's name
+                key = ServiceKey.parse(member) if member else _key_of(service_id, owner)
+                ours.setdefault(key, []).append(service_id)
         chosen = keys_named(wanted_names, ours) if names else list(ours)
         if names and not chosen:
             raise NoSuchService(f"Nothing of ours called {', '.join(names)} is registered.")
-        for key in chosen:
-            await registry.apply(Deregister(ours[key]))
+        for service_id in (each for key in chosen for each in ours[key]):
+            await registry.apply(Deregister(service_id))
         return [_row(key, "registry.unregistered") for key in chosen]
 
     return with_consul(withdraw)
