@@ -37,6 +37,21 @@ def consul_policy(config: str | None, *, every_node: bool) -> str:
     return policy.consul_policy(config, every_node=every_node)
 
 
+def dns_resolvers() -> tuple[str, ...]:
+    """The resolvers that `lictor generate dns --for` knows, the one of this host first."""
+    from lictor.cli.wiring import forwarding
+
+    usual = forwarding.usual_resolver()
+    return (usual, *(other for other in forwarding.RESOLVERS if other != usual))
+
+
+def dns_forwarding(resolver: str) -> tuple[str, str]:
+    """`lictor generate dns`: the text, and why Consul could not be asked where its DNS is."""
+    from lictor.cli.wiring import forwarding
+
+    return forwarding.dns_forwarding(resolver)
+
+
 def doctor(config: str | None) -> list[dict[str, Any]]:
     """`lictor doctor`: what keeps Lictor from its work."""
     from lictor.cli.wiring import examining
