@@ -142,10 +142,17 @@ def show_results(rows: Sequence[Row]) -> None:
     if not rows:
         talk(say("change.none"))
         return
+    elsewhere = any(row.get("node") for row in rows)
+    node = [Column("column.node")] if elsewhere else []
     show_table(
-        [Column("column.service"), Column("column.result"), Column("column.why")],
-        [[Cell(label(row)), state("result", row.get("result")), sentence(row)] for row in rows],
+        [*node, Column("column.service"), Column("column.result"), Column("column.why")],
+        [_result_cells(row, elsewhere=elsewhere) for row in rows],
     )
+
+
+def _result_cells(row: Row, *, elsewhere: bool) -> list[Cell | str]:
+    node = [str(row.get("node") or "-")] if elsewhere else []
+    return [*node, Cell(label(row)), state("result", row.get("result")), sentence(row)]
 
 
 def _at_a_terminal() -> bool:

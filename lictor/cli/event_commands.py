@@ -24,7 +24,18 @@ PAGE = 1_000
 #: Seconds for one page: the disk may be slow.
 SILENCE = 30.0
 
-KINDS = ("agent", "config", "consul", "desired", "hold", "outcome", "phase", "store", "verb")
+KINDS = (
+    "agent",
+    "config",
+    "consul",
+    "desired",
+    "group",
+    "hold",
+    "outcome",
+    "phase",
+    "store",
+    "verb",
+)
 
 _COLUMNS = ("time", "service", "who", "event")
 

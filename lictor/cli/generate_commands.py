@@ -11,7 +11,7 @@ import importlib
 import click
 
 from lictor.cli.options import Localised, LocalisedGroup, help_if_alone
-from lictor.cli.output import write
+from lictor.cli.output import warn, write
 from lictor.cli.words import say
 
 
@@ -29,4 +29,31 @@ def systemd(config: str | None, user: bool) -> int:  # noqa: FBT001 - a flag
     """See `help.generate.systemd`."""
     wiring = importlib.import_module("lictor.cli.wiring")
     write(wiring.systemd_unit(config, user=user).removesuffix("\n"))
+    return 0
+
+
+@generate.command("consul", cls=Localised, help=say("help.generate.consul"))
+@click.option("-c", "--config", metavar="FILE", help=say("option.config"))
+@click.option("--all-nodes", is_flag=True, help=say("option.every_node"))
+def consul(config: str | None, all_nodes: bool) -> int:  # noqa: FBT001 - a flag
+    """See `help.generate.consul`."""
+    wiring = importlib.import_module("lictor.cli.wiring")
+    write(wiring.consul_policy(config, every_node=all_nodes))
+    return 0
+
+
+@generate.command("dns", cls=Localised, help=say("help.generate.dns"))
+@click.option(
+    "--for",
+    "resolver",
+    type=click.Choice(["systemd-resolved", "dnsmasq"]),
+    help=say("option.resolver"),
+)
+def dns(resolver: str | None) -> int:
+    """See `help.generate.dns`."""
+    wiring = importlib.import_module("lictor.cli.wiring")
+    text, doubt = wiring.dns_forwarding(resolver or wiring.dns_resolvers()[0])
+    write(text.removesuffix("\n"))
+    if doubt:
+        warn(say("generate.dns_usual", why=doubt))
     return 0

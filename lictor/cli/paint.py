@@ -49,6 +49,10 @@ _LOOKS = {
     "held": ("◇", "=", "odd"),
     "refused": ("✖", "x", "bad"),
     "overtaken": ("◌", ".", "quiet"),
+    "ok": ("●", "+", "good"),
+    "gap": ("✖", "x", "bad"),
+    "warn": ("▲", "!", "busy"),
+    "fail": ("✖", "x", "bad"),
 }
 
 _SGR_SEQUENCE = re.compile(r"\x1b\[[0-9;:]*m")

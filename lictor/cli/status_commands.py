@@ -53,8 +53,8 @@ STATUS_COLUMNS = (
 _DETAILS = (
     "description", "node", "driver", "desired", "by", "why", "until", "health", "address", "pid",
     "container_id", "uptime_s", "restarts", "cpu_percent", "memory_mb", "processes", "threads",
-    "fds", "connections", "next_start_s", "last_error", "registered", "depends_on", "command",
-    "checks", "log", "source", "containment", "limits", "notes", "refused",
+    "fds", "connections", "next_start_s", "last_error", "registered", "in_catalog", "depends_on",
+    "command", "checks", "log", "source", "containment", "limits", "notes", "refused",
 )  # fmt: skip
 
 
@@ -62,15 +62,28 @@ _DETAILS = (
 @names_argument()
 @click.option("-v", "--verbose", is_flag=True, help=say("option.verbose"))
 @click.option("-w", "--watch", is_flag=True, help=say("option.watch"))
-def status(names: tuple[str, ...], verbose: bool, watch: bool, output: str) -> int:  # noqa: FBT001 - flags
+@click.option("--all-nodes", is_flag=True, help=say("option.all_nodes"))
+def status(
+    names: tuple[str, ...],
+    verbose: bool,  # noqa: FBT001 - flags
+    watch: bool,  # noqa: FBT001
+    all_nodes: bool,  # noqa: FBT001
+    output: str,
+) -> int:
     """See `help.status`."""
+    if all_nodes:
+        from lictor.cli.nodes_status import show_all_nodes
+
+        if watch or verbose:
+            raise click.UsageError(say("usage.all_nodes_watch"))
+        return show_all_nodes(names, output)
     if watch:
         _watch(names, verbose=verbose, output=output)
     rows = _ask(names, verbose=verbose)
     emit(rows, output, lambda: _show(rows, verbose=verbose))
     if output == "table":
         _talk_about_the_rest(verbose=verbose)
-    return 3 if names and not all(_runs(row) for row in rows) else 0
+    return 3 if names and not all(runs(row) for row in rows) else 0
 
 
 @data_command("health")
@@ -107,7 +120,7 @@ def _ask(names: Sequence[str], *, verbose: bool) -> list[Row]:
     return rows
 
 
-def _runs(row: Row) -> bool:
+def runs(row: Row) -> bool:
     """Whether it runs, in the sense of the exit code: starting, ready or unhealthy."""
     from lictor.core.model.state import Phase
 
@@ -134,7 +147,7 @@ def _cells(row: Row) -> list[Cell | str]:
         label(row),
         state("phase", row.get("phase")),
         state("health", row.get("health")),
-        _address(row),
+        address_of(row),
         _or_dash(row.get("pid") or str(row.get("container_id") or "")[:12]),
         how_long(_whole(row.get("uptime_s"))),
         _number(row.get("cpu_percent"), "%"),
@@ -160,7 +173,7 @@ def _detail(key: str, row: Row) -> str | None:
     if value is None or value in ("", [], {}):
         return None
     if key == "address":
-        return _address(row)
+        return address_of(row)
     if key == "until":
         return moment(float(value)) if isinstance(value, (int, float)) else str(value)
     if key in {"uptime_s", "next_start_s"}:
@@ -190,7 +203,8 @@ def _flat(value: Any, *, command: bool = False) -> str:
     return str(value)
 
 
-def _address(row: Row) -> str:
+def address_of(row: Row) -> str:
+    """`127.0.0.1:5000`, or a dash."""
     address, port = row.get("address"), row.get("port")
     if port is None:
         return _or_dash(address)

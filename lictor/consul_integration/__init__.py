@@ -9,6 +9,7 @@ arrives as `lictor.core.errors.ConsulError` or as `Unknown` with a reason.
 | `address` | where Consul is and how to get in: URL, TLS, token, from config and environment |
 | `transport` | one HTTP request: deadline, two pools, size cap, errors mapped |
 | `failures` | what Consul's refusals mean: status and prose to an error, an error to a reason |
+| `handshake` | what a failed TLS handshake means |
 | `endpoints` | py-consul's endpoint classes over that transport |
 | `client` | typed facade over the endpoints that Lictor uses |
 | `watch` | the one blocking-query loop |
@@ -19,8 +20,34 @@ arrives as `lictor.core.errors.ConsulError` or as `Unknown` with a reason.
 | `desired` | `ports.DesiredSource`: KV below `<prefix>/desired/`, sentinels, restore |
 | `memory` | what is remembered of the last good read of KV |
 | `actual` | `ports.ActualSink`: KV below `<prefix>/actual/<node>/` |
+| `inspection` | `ports.Inspection`: what the token may do, the node in the catalog, what DNS answers |
+| `checkup` | what `lictor doctor` asks of Consul |
+| `lease` | one agent per node name: KV below `<prefix>/nodes/`, locked by a session |
+| `nodes` | `ports.Nodes`: all nodes, and what each last wrote |
 | `discovery` | `ports.Discovery`: who offers a service, whatever its health |
+| `program` | `ConsulServiceRegistry`: the same for other Python programs, without asyncio |
+| `program_input` | what such a program gives, judged; pure |
+| `background_loop` | a loop in a thread, for callers that have none |
 
 It never decides what should run: it reads, writes and tells the truth about both. Importing it
 costs about a tenth of a second (py-consul brings `requests`), so `core` and light commands do not.
 """
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from lictor.consul_integration.program import ConsulServiceRegistry
+    from lictor.consul_integration.program_input import BadArgument
+
+__all__ = ["BadArgument", "ConsulServiceRegistry"]
+
+
+def __getattr__(name: str) -> Any:
+    """`from lictor.consul_integration import ConsulServiceRegistry`, loaded when it is asked for."""
+    if name not in __all__:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    from lictor.consul_integration import program  # noqa: PLC0415 - it costs a tenth of a second
+
+    return getattr(program, name)

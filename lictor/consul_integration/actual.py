@@ -12,6 +12,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lictor.consul_integration.client import TXN_OPERATIONS, ConsulClient, kv_remove, kv_set
+from lictor.consul_integration.lease import Lease
 from lictor.core.model.names import BadName, ServiceKey
 
 #: Bytes of records in one transaction: Consul takes bodies of 512 KiB, and base64 adds a third.
@@ -25,8 +26,11 @@ class KvActual:
     the agent writes only what changed meanwhile.
     """
 
-    def __init__(self, client: ConsulClient, node: str, *, prefix: str = "lictor") -> None:
+    def __init__(
+        self, client: ConsulClient, node: str, *, prefix: str = "lictor", lease: Lease | None = None
+    ) -> None:
         self._client = client
+        self._lease = lease
         self._base = f"{prefix.strip('/')}/actual/{node}/"
         self._written: dict[ServiceKey, str] | None = None
 
@@ -43,6 +47,8 @@ class KvActual:
 
         Raises `ConsulError`; then nothing is taken for written, and the same call may be repeated.
         """
+        if self._lease is not None:
+            self._lease.require()
         written = await self._cache()
         wanted = {key: None if value is None else _text(value) for key, value in records.items()}
         changed = {key: text for key, text in wanted.items() if written.get(key) != text}

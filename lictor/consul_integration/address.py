@@ -129,20 +129,21 @@ class TlsOptions:
 class TokenFile:
     """A token in a file, read again whenever the file changes: rotation needs no restart.
 
-    While the file cannot be read, the last token that could be read stays in use.
+    While the file cannot be read or is empty (somebody is about to write it), the last token stays
+    in use, so that a rotation has no gap.
     """
 
     path: Path
-    _stamp: tuple[int, int] | None = None
+    _stamp: tuple[int, int, int] | None = None
     _token: str | None = field(default=None, repr=False)
 
     def __call__(self) -> str | None:
-        """The token; None while the file never could be read, or is empty."""
+        """The token; None while the file never had one that could be read."""
         try:
             about = self.path.stat()
-            stamp = (about.st_mtime_ns, about.st_size)
+            stamp = (about.st_ino, about.st_mtime_ns, about.st_size)
             if stamp != self._stamp:
-                self._token = self.path.read_text(encoding="utf-8").strip() or None
+                self._token = self.path.read_text(encoding="utf-8").strip() or self._token
                 self._stamp = stamp
         except (OSError, UnicodeDecodeError):
             pass

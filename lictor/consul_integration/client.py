@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -33,11 +34,15 @@ TXN_OPERATIONS = 64
 
 @dataclass(frozen=True, slots=True)
 class KvItem:
-    """One key of KV as read. `value` is the bytes that were put; empty for a key without a value."""
+    """One key of KV as read. `value` is the bytes that were put; empty for a key without a value.
+
+    `session` is the session that has the key locked; empty while nobody has.
+    """
 
     key: str
     value: bytes
     modify_index: int
+    session: str = ""
 
 
 class ConsulClient:
@@ -70,6 +75,11 @@ class ConsulClient:
     def address(self) -> ConsulAddress:
         """Where this client connects to."""
         return self.transport.address
+
+    def credential(self) -> str:
+        """A mark of the token in use, from which nobody gets the token; empty without one."""
+        token = self._token()
+        return hashlib.sha256(token.encode()).hexdigest()[:16] if token else ""
 
     async def close(self) -> None:
         """Close all connections; blocking queries under way fail. Closing twice is fine."""
@@ -208,12 +218,50 @@ class ConsulClient:
         seen, checks = await endpoints.health.node(node, **_blocking(index, wait))
         return _index(seen), _mappings(checks, "health/node")
 
+    async def node_services(self, node: str) -> Mapping[str, Mapping[str, Any]]:
+        """`catalog/node/<node>`: its entries, by id. Empty for a node that may not be read."""
+        _, found = await self._endpoints.catalog.node(node)
+        if not found:
+            return {}
+        return _nested(_mapping(found, "catalog/node").get("Services") or {}, "catalog/node")
+
     async def service_health(
-        self, name: str, *, tag: str | None = None, dc: str | None = None
+        self,
+        name: str,
+        *,
+        tag: str | None = None,
+        dc: str | None = None,
+        near: str | None = None,
     ) -> list[Mapping[str, Any]]:
         """`health/service/<name>`: every instance with its node and checks, whatever its health."""
-        _, entries = await self._endpoints.health.service(name, tag=tag, dc=dc)
+        _, entries = await self._endpoints.health.service(name, tag=tag, dc=dc, near=near)
         return _mappings(entries, "health/service")
+
+    async def watch_service(
+        self, name: str, dc: str | None, index: int, wait: float
+    ) -> tuple[int, list[Mapping[str, Any]]]:
+        """The same as one step of a watch; blocks as `kv_list` does."""
+        health = self._watches.health
+        seen, entries = await health.service(name, dc=dc, **_blocking(index, wait))
+        return _index(seen), _mappings(entries, "health/service")
+
+    async def all_checks(
+        self, dc: str | None = None, index: int = 0, wait: float = 0.0
+    ) -> tuple[int, list[Mapping[str, Any]]]:
+        """`health/state/any`: index and every check of every node. Blocks as `kv_list` does."""
+        endpoints = self._watches if wait else self._endpoints
+        seen, checks = await endpoints.health.state("any", dc=dc, **_blocking(index, wait))
+        return _index(seen), _mappings(checks, "health/state")
+
+    async def catalog_nodes(self, dc: str | None = None) -> list[str]:
+        """`catalog/nodes`: the names of all nodes that may be read."""
+        _, nodes = await self._endpoints.catalog.nodes(dc=dc)
+        return [str(node.get("Node")) for node in _mappings(nodes, "catalog/nodes")]
+
+    async def catalog_node(self, node: str, dc: str | None = None) -> Mapping[str, Any]:
+        """`catalog/node/<node>`: the node and its entries; empty for one that may not be read."""
+        _, found = await self._endpoints.catalog.node(node, dc=dc)
+        return _mapping(found or {}, "catalog/node")
 
     async def catalog_services(self, dc: str | None = None) -> Mapping[str, list[str]]:
         """`catalog/services`: all tags of every service name."""
@@ -246,6 +294,18 @@ class ConsulClient:
         """Write one key; with `cas` only if its modify index still is that (0: if it is new)."""
         return await self._endpoints.kv.put(key, value.encode(), cas=cas) is True
 
+    async def kv_lock(self, key: str, value: str, session: str) -> bool:
+        """Write one key and lock it with a session; False while another session has it.
+
+        Also false for the lock-delay of a session that was lost. Raises `ConsulError` for a session
+        that Consul does not know (500, "invalid session").
+        """
+        return await self._endpoints.kv.put(key, value.encode(), acquire=session) is True
+
+    async def kv_unlock(self, key: str, value: str, session: str) -> bool:
+        """Write one key and give its lock back; no lock-delay follows."""
+        return await self._endpoints.kv.put(key, value.encode(), release=session) is True
+
     async def kv_delete(self, key: str, *, cas: int | None = None) -> bool:
         """Delete one key; with `cas` only if its modify index still is that."""
         return await self._endpoints.kv.delete(key, cas=cas) is True
@@ -258,6 +318,34 @@ class ConsulClient:
         """
         with contextlib.suppress(Conflict):  # allowed, and the key has another index or is absent
             await self.kv_transaction([{"Verb": "check-index", "Key": key, "Index": 1}])
+
+    # --- sessions ----------------------------------------------------------------------------
+
+    async def session_create(self, name: str, *, ttl: float, lock_delay: float) -> str:
+        """A session that ends when it is not renewed for `ttl` seconds (up to twice that), its id.
+
+        Built here: py-consul cannot say that it depends on no check. One that depends on
+        `serfHealth` is lost whenever the servers lose sight of the node for a moment.
+        """
+        body = {
+            "Name": name,
+            "TTL": f"{ttl:g}s",
+            "LockDelay": f"{lock_delay:g}s",
+            "Behavior": "release",
+            "NodeChecks": [],
+        }
+        made = _mapping(
+            await self.request("PUT", "/v1/session/create", body=body), "session/create"
+        )
+        return str(made.get("ID") or "")
+
+    async def session_renew(self, session: str) -> None:
+        """Begin its time anew; raises `NotFound` for one that is over."""
+        await self.request("PUT", f"/v1/session/renew/{session}")
+
+    async def session_destroy(self, session: str) -> None:
+        """End a session; one that is over is fine."""
+        await self.request("PUT", f"/v1/session/destroy/{session}")
 
     async def kv_transaction(self, operations: Sequence[Mapping[str, Any]]) -> None:
         """Do up to 64 KV operations, all or none. Raises `Conflict` (or `Forbidden`) if refused."""
@@ -292,7 +380,8 @@ def _index(text: object) -> int:
 def _kv_item(item: Mapping[str, Any]) -> KvItem:
     try:
         # Decoded by py-consul, and null for a key without a value.
-        return KvItem(str(item["Key"]), bytes(item["Value"] or b""), int(item["ModifyIndex"]))
+        key, value, index = str(item["Key"]), bytes(item["Value"] or b""), int(item["ModifyIndex"])
+        return KvItem(key, value, index, str(item.get("Session") or ""))
     except (LookupError, TypeError, ValueError) as error:
         raise Garbage("An item of Consul's KV answer makes no sense.") from error
 

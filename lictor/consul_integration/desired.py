@@ -14,13 +14,14 @@ import asyncio
 import json
 import random
 import uuid
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.edit import edited
+from lictor.consul_integration.lease import Lease
 from lictor.consul_integration.memory import Remembered
 from lictor.consul_integration.snapshot import (
     ALL_NODES,
@@ -32,7 +33,7 @@ from lictor.consul_integration.snapshot import (
     sort_keys,
 )
 from lictor.consul_integration.watch import Edge, Pace, Watch
-from lictor.core.errors import BadRequest, Conflict
+from lictor.core.errors import BadRequest, Conflict, Forbidden
 from lictor.core.model.desired import KvSnapshot
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey, is_label
@@ -51,7 +52,8 @@ class KvDesired:
     agent left in its `remembered`; None means that this node never met a Consul, which is the only
     case in which missing sentinels are simply made. `kv_restore` `auto`: after Consul lost its
     state, write the last known documents again. `notify` hears of what was done to KV unasked:
-    `desired.first_contact` and `desired.restored`.
+    `desired.first_contact` and `desired.restored`. With a `lease` nothing of this node is written
+    while another agent is known to have its name.
     """
 
     def __init__(
@@ -65,9 +67,11 @@ class KvDesired:
         remembered: Remembered | None = None,
         notify: Callable[[Reason], None] | None = None,
         pace: Pace | None = None,
+        lease: Lease | None = None,
     ) -> None:
         self._client = client
         self.node = node
+        self._lease = lease
         self._params_of = params_of
         self._base = f"{prefix.strip('/')}/desired/"
         self._restore_allowed = kv_restore == "auto"
@@ -142,6 +146,8 @@ class KvDesired:
         where = node or self.node
         if where != ALL_NODES and not is_label(where):
             raise BadRequest(f"{where!r} is no name of a node.")
+        if where == self.node and self._lease is not None:
+            self._lease.require()
         path = self._key(where, str(key))
         for attempt in range(_TRIES):
             if await self._try_change(path, change):
@@ -183,7 +189,14 @@ class KvDesired:
 
     async def _accept(self, tree: Tree, seen: int) -> KvSnapshot | Unknown:
         before = self._remembered or Remembered()
-        missing = tree.missing_from(before)
+        missing = [
+            (folder, name)
+            for folder, names in (
+                (self.node, tree.node.missing_from(before.node)),
+                (ALL_NODES, tree.all_nodes.missing_from(before.all_nodes)),
+            )
+            for name in names
+        ]
         if missing and not self._confirmed:
             doubt = await self._doubt(before, seen, missing)
             if doubt is not None:
@@ -196,13 +209,21 @@ class KvDesired:
         )
         return snapshot
 
-    async def _doubt(self, before: Remembered, seen: int, missing: int) -> Unknown | None:
+    async def _doubt(
+        self, before: Remembered, seen: int, missing: Sequence[tuple[str, str]]
+    ) -> Unknown | None:
         """Why documents that are gone from a read with sentinels are not known to be deleted."""
         if seen == before.index and self._tree is not None:
             # Nothing was written, and yet fewer keys: the token's rights were narrowed.
-            return Unknown(because("desired.keys_hidden", missing=missing))
+            return Unknown(because("desired.keys_hidden", missing=len(missing)))
         if seen < before.index and await self._lost(before):
-            return Unknown(because("desired.went_back", missing=missing))
+            return Unknown(because("desired.went_back", missing=len(missing)))
+        # Something was written since, by anybody: only who may read these keys knows they are gone.
+        try:
+            for folder, name in missing:
+                await self._client.kv_may_read(self._key(folder, name))
+        except Forbidden:
+            return Unknown(because("desired.keys_hidden", missing=len(missing)))
         return None
 
     async def _lost(self, before: Remembered) -> bool:
@@ -224,6 +245,8 @@ class KvDesired:
         ]
         for name in lacking:
             await self._client.kv_may_read(self._key(name, SENTINEL))
+        if self._lease is not None:
+            self._lease.require()  # else it is the other agent's to make and to restore
         before = self._remembered
         if before is None:
             for name in lacking:

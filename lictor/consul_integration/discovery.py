@@ -8,12 +8,22 @@ without a word.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    Awaitable,
+    Callable,
+    Iterable,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from typing import Any
 
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.failures import one_line
+from lictor.consul_integration.watch import Pace, Watch
 from lictor.core.errors import Garbage
+from lictor.core.model.known import Unknown
 from lictor.core.model.state import Health
 from lictor.core.ports import Instance
 
@@ -30,41 +40,126 @@ class ConsulDiscovery:
         self._client = client
 
     async def discover(
-        self, name: str | None = None, *, tag: str | None = None, dc: str | None = None
+        self,
+        name: str | None = None,
+        *,
+        tag: str | None = None,
+        dc: str | None = None,
+        near: str | None = None,
     ) -> list[Instance]:
         """Every instance of `name` (None: of all services), sorted by service, node and id.
 
-        `tag` keeps the instances that carry it; `dc` asks another datacenter. A service that does
-        not exist gives an empty list; an unknown datacenter raises `BadRequest`.
+        `tag` keeps the instances that carry it; `dc` asks another datacenter; `near` sorts by the
+        round trip from that node instead (`_agent`: from the local one). A service that does not
+        exist gives an empty list; an unknown datacenter raises `BadRequest`.
         """
-        if name is not None:
-            return sorted(await self._instances(name, tag, dc), key=_order)
-        named = await self._client.catalog_services(dc)
-        names = [each for each, tags in named.items() if tag is None or tag in tags]
+        if name is None:
+            found = await self._everything(dc)
+            return [one for one in found if tag is None or carries(one, tag)]
+        found = await self._instances(name, tag, dc, near)
+        return found if near else sorted(found, key=_order)
+
+    async def changes(
+        self, name: str | None, *, dc: str | None = None, pace: Pace | None = None
+    ) -> AsyncGenerator[list[Instance] | Unknown, None]:
+        """What `discover` gives, at first and after each change, for ever; `Unknown` on a failure.
+
+        A blocking query: on the service itself, or, for all of them, on every check and then a read
+        of everything.
+        """
+        watch = Watch(
+            lambda index, wait: self._step(name, dc, index, wait),
+            pace=pace,
+            contact=self._client.transport.contact,
+        )
+        last: list[Instance] | None = None
+        async with aclosing(watch.answers()) as answers:
+            async for answer in answers:
+                if isinstance(answer, Unknown):
+                    last = None
+                    yield answer
+                elif answer.data != last:
+                    last = answer.data
+                    yield answer.data
+
+    async def _step(
+        self, name: str | None, dc: str | None, index: int, wait: float
+    ) -> tuple[int, list[Instance]]:
+        if name is None:
+            seen, _ = await self._client.all_checks(dc, index, wait)
+            return seen, await self._everything(dc)
+        seen, entries = await self._client.watch_service(name, dc, index, wait)
+        return seen, sorted(_parsed(name, entries), key=_order)
+
+    async def _everything(self, dc: str | None) -> list[Instance]:
+        """All instances in as few questions as there are nodes or services, whichever are fewer."""
+        nodes, named = await asyncio.gather(
+            self._client.catalog_nodes(dc), self._client.catalog_services(dc)
+        )
+        if len(nodes) < len(named):
+            _, checks = await self._client.all_checks(dc)
+            found = await self._each(nodes, lambda node: self._on_node(node, checks, dc))
+        else:
+            found = await self._each(named, lambda name: self._instances(name, None, dc, None))
+        return sorted(found, key=_order)
+
+    async def _each(
+        self, things: Iterable[str], ask: Callable[[str], Awaitable[list[Instance]]]
+    ) -> list[Instance]:
         gate = asyncio.Semaphore(_CONCURRENCY)
 
-        async def ask(each: str) -> list[Instance]:
+        async def one(thing: str) -> list[Instance]:
             async with gate:
-                return await self._instances(each, tag, dc)
+                return await ask(thing)
 
         try:
             async with asyncio.TaskGroup() as group:
-                tasks = [group.create_task(ask(each)) for each in names]
+                tasks = [group.create_task(one(thing)) for thing in things]
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from failed
-        return sorted((found for task in tasks for found in task.result()), key=_order)
+        return [found for task in tasks for found in task.result()]
 
-    async def _instances(self, name: str, tag: str | None, dc: str | None) -> list[Instance]:
+    async def _on_node(
+        self, node: str, checks: Sequence[Mapping[str, Any]], dc: str | None
+    ) -> list[Instance]:
+        found = await self._client.catalog_node(node, dc)
+        mine = [check for check in checks if check.get("Node") == node]
         try:
-            entries = await self._client.service_health(name, tag=tag, dc=dc)
-            return [_instance(entry) for entry in entries]
+            return [
+                _instance(
+                    {
+                        "Node": found["Node"],
+                        "Service": service,
+                        "Checks": [c for c in mine if c.get("ServiceID") in {"", service["ID"]}],
+                    }
+                )
+                for service in (found.get("Services") or {}).values()
+            ]
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise Garbage(f"Consul's answer about {name!r} makes no sense.") from error
+            raise Garbage(f"Consul's answer about the node {node!r} makes no sense.") from error
+
+    async def _instances(
+        self, name: str, tag: str | None, dc: str | None, near: str | None
+    ) -> list[Instance]:
+        entries = await self._client.service_health(name, tag=tag, dc=dc, near=near)
+        return _parsed(name, entries)
+
+
+def carries(one: Instance, tag: str) -> bool:
+    """Whether an instance has a tag, in Consul's sense: the case of letters does not matter."""
+    return tag.lower() in {each.lower() for each in one.tags}
+
+
+def _parsed(name: str, entries: Sequence[Mapping[str, Any]]) -> list[Instance]:
+    try:
+        return [_instance(entry) for entry in entries]
+    except (LookupError, TypeError, ValueError, AttributeError) as error:
+        raise Garbage(f"Consul's answer about {name!r} makes no sense.") from error
 
 
 def _instance(entry: Mapping[str, Any]) -> Instance:
     node, service = entry["Node"], entry["Service"]
-    health, output = _worst(entry.get("Checks") or [])
+    health, output, check = _worst(entry.get("Checks") or [])
     return Instance(
         service=str(service["Service"]),
         id=str(service["ID"]),
@@ -76,11 +171,12 @@ def _instance(entry: Mapping[str, Any]) -> Instance:
         meta={str(key): str(value) for key, value in (service.get("Meta") or {}).items()},
         health=health.value,
         output=output,
+        check=check,
     )
 
 
-def _worst(checks: Sequence[Mapping[str, Any]]) -> tuple[Health, str]:
-    """The health that the worst check gives, and the first line of what it says."""
+def _worst(checks: Sequence[Mapping[str, Any]]) -> tuple[Health, str, str]:
+    """The health that the worst check gives, the first line of what it says, and its id."""
     judged = sorted(
         (
             # Among equals, one that says something: Consul reports a passing output minutes later.
@@ -95,11 +191,11 @@ def _worst(checks: Sequence[Mapping[str, Any]]) -> tuple[Health, str]:
         key=lambda each: each[:3],
     )
     if not judged:
-        return Health.PASSING, ""  # as in Consul's DNS: no check, no objection
-    place, _, _, check = judged[0]
+        return Health.PASSING, "", ""  # as in Consul's DNS: no check, no objection
+    place, _, check_id, check = judged[0]
     said = str(check.get("Output") or check.get("Notes") or "")
     first = next((line for line in said.splitlines() if line.strip()), "")
-    return _WORST_FIRST[place], one_line(first)
+    return _WORST_FIRST[place], one_line(first), check_id
 
 
 def _judge(check: Mapping[str, Any]) -> Health:

@@ -64,6 +64,8 @@ def refusal(status: int, body: str, path: str) -> ConsulError:
         return TooLarge(f"Consul refused {path} as too large: {said}.")
     if status == 429:
         return RateLimited("Consul asks to try again later (429).")
+    if "HTTP request to an HTTPS server" in body:
+        return BadRequest("Consul speaks https there, not http.", code="consul.bad_address")
     if 400 <= status < 500:
         return BadRequest(f"Consul refused {path}: {said}.")
     if status >= 500:

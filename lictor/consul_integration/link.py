@@ -23,6 +23,7 @@ from lictor.core.model.spec import ParamSpec, ServiceSpec
 from lictor.core.ports import ConsulPorts
 
 if TYPE_CHECKING:
+    from lictor.consul_integration.address import TlsOptions
     from lictor.consul_integration.client import ConsulClient
 
 
@@ -129,12 +130,17 @@ class Link:
         from lictor.consul_integration.actual import KvActual  # noqa: PLC0415 - loaded by now
         from lictor.consul_integration.desired import KvDesired  # noqa: PLC0415
         from lictor.consul_integration.discovery import ConsulDiscovery  # noqa: PLC0415
+        from lictor.consul_integration.inspection import ConsulInspection  # noqa: PLC0415
+        from lictor.consul_integration.lease import Lease  # noqa: PLC0415
         from lictor.consul_integration.memory import Remembered  # noqa: PLC0415
+        from lictor.consul_integration.nodes import KvNodes  # noqa: PLC0415
+        from lictor.consul_integration.queries import ConsulQueries  # noqa: PLC0415
         from lictor.consul_integration.registry import ConsulRegistry  # noqa: PLC0415
 
         prefix = self._wishes.kv_prefix
+        lease = Lease(client, self._node, prefix=prefix)
         return ConsulPorts(
-            registry=ConsulRegistry(client, self._node),
+            registry=ConsulRegistry(client, self._node, lease=lease),
             desired=KvDesired(
                 client,
                 self._node,
@@ -143,9 +149,13 @@ class Link:
                 kv_restore=self._wishes.kv_restore,
                 remembered=Remembered.from_record(memory) if memory is not None else None,
                 notify=notify,
+                lease=lease,
             ),
-            actual=KvActual(client, self._node, prefix=prefix),
+            actual=KvActual(client, self._node, prefix=prefix, lease=lease),
             discovery=ConsulDiscovery(client),
+            inspection=ConsulInspection(client),
+            nodes=KvNodes(client, lease, prefix=prefix),
+            queries=ConsulQueries(client),
         )
 
     async def prepare(self) -> None:
@@ -198,22 +208,47 @@ class Link:
         if self._client is not None:
             await self._client.close()
 
+    def holder(self) -> Mapping[str, Any] | None:
+        """The document of the agent that has this node's lease now; None if none is known.
+
+        One short look that loads nothing heavy, for a start; a Consul of our own is not asked.
+        Blocks for about a second at most.
+        """
+        if self._own is not None or self.address is None:
+            return None
+        from lictor.consul_integration.address import ConsulAddress, TokenFile  # noqa: PLC0415
+        from lictor.consul_integration.peek import holder  # noqa: PLC0415 - only when it is asked
+
+        wishes = self._wishes
+        token = TokenFile(wishes.token_file)() if wishes.token_file is not None else wishes.token
+        try:
+            where = ConsulAddress.parse(self.address)
+        except ConsulError:
+            return None  # the client will say what is wrong with it
+        key = f"{wishes.kv_prefix.strip('/')}/nodes/{self._node}"
+        return holder(where, key, token=token, tls=self._tls())
+
     def _make_client(self, address: str) -> ConsulClient:
-        from lictor.consul_integration.address import TlsOptions, TokenFile  # noqa: PLC0415
+        from lictor.consul_integration.address import TokenFile  # noqa: PLC0415
         from lictor.consul_integration.client import ConsulClient  # noqa: PLC0415
 
         wishes = self._wishes
         if self._own is not None:
             return ConsulClient(address, token=self._own[0].token)
-        tls = TlsOptions(
+        token = TokenFile(wishes.token_file) if wishes.token_file is not None else wishes.token
+        return ConsulClient(address, token=token, tls=self._tls())
+
+    def _tls(self) -> TlsOptions:
+        from lictor.consul_integration.address import TlsOptions  # noqa: PLC0415
+
+        wishes = self._wishes
+        return TlsOptions(
             ca_file=wishes.ca_file,
             client_cert=wishes.client_cert,
             client_key=wishes.client_key,
             server_name=wishes.server_name,
             verify=wishes.verify,
         )
-        token = TokenFile(wishes.token_file) if wishes.token_file is not None else wishes.token
-        return ConsulClient(address, token=token, tls=tls)
 
 
 def _dig(tree: Mapping[str, Any], *path: str) -> Any:

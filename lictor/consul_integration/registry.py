@@ -15,14 +15,17 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import replace
 from typing import Any
 
 from lictor.consul_integration.client import ConsulClient
+from lictor.consul_integration.lease import Lease
 from lictor.consul_integration.watch import Edge, Fresh, Pace, Watch
 from lictor.core.errors import Garbage, NoLeader
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.reason import because
 from lictor.core.model.registration import (
+    OWNER_META,
     CheckDef,
     Deregister,
     Register,
@@ -44,12 +47,21 @@ Checks = Mapping[str, tuple[str, str]]
 class ConsulRegistry:
     """`ports.Registry` over the HTTP API of the local Consul agent.
 
-    `node` is Lictor's name of this host; Consul may call it otherwise (`consul_node_name`).
+    `node` is Lictor's name of this host; Consul may call it otherwise (`consul_node_name`). With a
+    `lease` nothing is written while another agent is known to have the node's name.
     """
 
-    def __init__(self, client: ConsulClient, node: str, *, pace: Pace | None = None) -> None:
+    def __init__(
+        self,
+        client: ConsulClient,
+        node: str,
+        *,
+        pace: Pace | None = None,
+        lease: Lease | None = None,
+    ) -> None:
         self._client = client
         self.node = node
+        self._lease = lease
         self._pace = pace or Pace()
         self._consul_node = ""
 
@@ -57,11 +69,13 @@ class ConsulRegistry:
         """Return if Consul can be written to by us now; else raise what says why not.
 
         Asks about the token first: without rights every read looks like "nothing there". Raises
-        `Forbidden`, `NoLeader`, or how Consul could not be reached.
+        `Forbidden`, `NoLeader`, `NodeTaken`, or how Consul could not be reached.
         """
         await self._client.check_token()
         if not await self._client.leader():
             raise NoLeader("The Consul servers have no leader at present.")
+        if self._lease is not None:
+            await self._lease.claim()
 
     async def read(self) -> RegistryView:
         """Everything the local agent holds that we may see. Call `ready` first: see there."""
@@ -69,7 +83,7 @@ class ConsulRegistry:
             self._client.agent_services(), self._client.agent_checks()
         )
         return RegistryView(
-            services={sid: _service(sid, seen) for sid, seen in services.items()},
+            services={sid: self._inherited(_service(sid, seen)) for sid, seen in services.items()},
             checks={cid: _check(cid, seen) for cid, seen in checks.items()},
         )
 
@@ -79,6 +93,8 @@ class ConsulRegistry:
         Success means that the *local agent* took it; Consul carries it to the catalog by itself.
         `SetStatus` raises `NotFound` for a check that the agent does not have: register again.
         """
+        if self._lease is not None:
+            self._lease.require()
         match write:
             case Register(registration=wanted):
                 await self._client.register_service(
@@ -96,6 +112,28 @@ class ConsulRegistry:
                 await self._client.deregister_check(check_id)
             case SetStatus(check_id=check_id, status=status, output=output):
                 await self._client.update_check(check_id, _status(status), output)
+
+    def _inherited(self, seen: SeenService) -> SeenService:
+        """An entry as ours, if an agent left it that had our node's name before us.
+
+        Its definition carries the owner in its hash, so it is registered anew or taken out. For
+        any other owner's entry nothing changes.
+        """
+        lease, owner = self._lease, seen.meta.get(OWNER_META)
+        if lease is None or not owner or owner not in lease.heir_of:
+            return seen
+        if seen.meta.get("lictor-node") != self.node:
+            return seen
+        return replace(seen, meta={**seen.meta, OWNER_META: lease.owner})
+
+    async def in_catalog(self) -> Mapping[str, SeenService]:
+        """What the catalog has of this node; empty also where the node may not be read."""
+        listed = await self._client.node_services(await self.consul_node_name())
+        return {sid: _service(sid, seen) for sid, seen in listed.items()}
+
+    def credential(self) -> str:
+        """A mark of the token used now; see `ConsulClient.credential`."""
+        return self._client.credential()
 
     async def consul_node_name(self) -> str:
         """What Consul calls the node of the local agent (asked once). Needs `agent:read`."""
@@ -172,11 +210,13 @@ def _service(service_id: str, seen: Mapping[str, Any]) -> SeenService:
 
 
 def _check(check_id: str, seen: Mapping[str, Any]) -> SeenCheck:
+    # Who puts an entry into maintenance says why in the notes.
+    said = "Notes" if check_id.startswith("_service_maintenance:") else "Output"
     return SeenCheck(
         check_id=check_id,
         service_id=str(seen.get("ServiceID") or ""),
         status=str(seen.get("Status") or ""),
-        output=str(seen.get("Output") or ""),
+        output=str(seen.get(said) or ""),
     )
 
 
@@ -189,6 +229,8 @@ def _check_body(check: CheckDef) -> dict[str, Any]:
     }
     if check.kind == "ttl":
         body["TTL"] = TTL
+    elif check.kind == "alias":
+        body["AliasService"] = check.target
     else:
         body["HTTP" if check.kind == "http" else "TCP"] = check.target
         body["Interval"] = _duration(check.interval)

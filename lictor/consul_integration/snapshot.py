@@ -34,6 +34,11 @@ class Folder:
     strays: Mapping[str, Reason] = field(default_factory=dict)
     sentinel: bool = False
 
+    def missing_from(self, before: Mapping[str, str]) -> list[str]:
+        """The documents that were there before and are not now, by the last part of the key."""
+        there = {str(key) for key in self.items}
+        return [name for name in before if name not in there]
+
 
 @dataclass(frozen=True, slots=True)
 class Tree:
@@ -46,15 +51,6 @@ class Tree:
     def complete(self) -> bool:
         """Whether both sentinels are there, so that what is missing is really not there."""
         return self.node.sentinel and self.all_nodes.sentinel
-
-    def missing_from(self, before: Remembered) -> int:
-        """How many documents were there before and are not now."""
-        return sum(
-            1
-            for folder, texts in ((self.node, before.node), (self.all_nodes, before.all_nodes))
-            for name in texts
-            if name not in {str(key) for key in folder.items}
-        )
 
 
 def sort_keys(items: Iterable[KvItem], *, base: str, node: str) -> Tree:

@@ -24,6 +24,7 @@ from yarl import URL
 
 from lictor.consul_integration.address import ConsulAddress, TlsOptions, TokenProvider
 from lictor.consul_integration.failures import one_line, refusal
+from lictor.consul_integration.handshake import handshake_failure
 from lictor.core.errors import (
     BadRequest,
     ConsulError,
@@ -226,9 +227,8 @@ class Transport:
         except TimeoutError as error:
             raise ConsulTimeout(f"Consul at {where} did not answer {path} in time.") from error
         except aiohttp.ClientSSLError as error:
-            raise ConsulUnreachable(
-                f"No trusted connection to Consul at {where}: {_line(error)}.",
-                hint="Check CONSUL_CACERT and CONSUL_TLS_SERVER_NAME.",
+            raise self._handshake(error) or ConsulUnreachable(
+                f"No https connection to Consul at {where}: {_line(error)}."
             ) from error
         except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
             raise Garbage(f"Consul at {where} does not speak HTTP: {_line(error)}.") from error
@@ -238,11 +238,18 @@ class Transport:
             ) from error
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # RuntimeError: aiohttp's word for "session is closed", when close() came in between.
-            raise ConsulUnreachable(
+            raise self._handshake(error) or ConsulUnreachable(
                 f"The connection to Consul at {where} was cut: {_line(error)}."
             ) from error
         except ValueError as error:  # a token with a line break in it, for one
             raise BadRequest(f"The request for {path} cannot be sent: {_line(error)}.") from error
+
+    def _handshake(self, error: BaseException) -> ConsulUnreachable | None:
+        """What TLS is to blame for, if so."""
+        if self._context is None:
+            return None
+        where = f"Consul at {self.address}"
+        return handshake_failure(error, where, certificate=bool(self._tls.client_cert))
 
 
 def _tracing() -> aiohttp.TraceConfig:

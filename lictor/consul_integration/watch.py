@@ -18,7 +18,7 @@ from typing import Generic, Protocol, TypeVar
 
 from lictor.consul_integration.failures import reason_of
 from lictor.consul_integration.transport import ConnectionRenewed
-from lictor.core.errors import ConsulError, ConsulTimeout, ConsulUnreachable
+from lictor.core.errors import ConsulError, ConsulTimeout, ConsulUnreachable, Forbidden
 from lictor.core.model.known import Unknown
 from lictor.core.model.reason import Reason
 
@@ -44,12 +44,16 @@ class Fetch(Protocol[T_co]):
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How a watch paces itself, in seconds. `jitter` gives numbers from 0 to 1."""
+    """How a watch paces itself, in seconds. `jitter` gives numbers from 0 to 1.
+
+    `denied`: the least between two tries without rights, which only a person can change.
+    """
 
     wait: float = 30.0
     gap: float = 0.1
     first_delay: float = 0.25
     max_delay: float = 30.0
+    denied: float = 10.0
     jitter: Callable[[], float] = random.random
 
     def delay(self, failures: int) -> float:
@@ -111,7 +115,12 @@ class Watch(Generic[T]):
 
     async def _back_off(self, error: ConsulError, failures: int) -> None:
         delay = self._pace.delay(failures)
-        if isinstance(error, ConsulUnreachable | ConsulTimeout):
+        if isinstance(error, Forbidden) and error.unknown_token:
+            # Nobody's call works with this token: the first that does ends the wait for all.
+            await self._contact(max(delay, self._pace.denied))
+        elif isinstance(error, Forbidden):
+            await asyncio.sleep(max(delay, self._pace.denied))
+        elif isinstance(error, ConsulUnreachable | ConsulTimeout):
             # Not for other failures: a watch without rights would then run as fast as the calls.
             await asyncio.sleep(min(delay, self._pace.gap))
             await self._contact(max(0.0, delay - self._pace.gap))

@@ -12,6 +12,7 @@
     │   ├── NoLeader            the servers have no leader at present
     │   ├── Forbidden           the token is unknown (`unknown_token`) or lacks a rule
     │   ├── Conflict            compare-and-set lost, or a transaction was refused
+    │   ├── NodeTaken           another agent has the lease of this node name
     │   ├── NotFound            the thing asked for is not there
     │   ├── TooLarge            over Consul's size limits, or an answer over ours
     │   ├── RateLimited         429: try again later
@@ -154,6 +155,13 @@ class Conflict(ConsulError):
     """A compare-and-set lost against another writer, or a transaction was refused."""
 
     code = "consul.conflict"
+
+
+class NodeTaken(ConsulError):
+    """Another agent has the lease of this node name: what Consul holds for it is not ours."""
+
+    code = "node.taken"
+    exit_code = 1
 
 
 class NotFound(ConsulError):

@@ -13,13 +13,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
+from lictor.core.model.access import Rule
 from lictor.core.model.desired import DesiredChange, KvSnapshot
+from lictor.core.model.explanation import CatalogNode, DnsSeen
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Param, Reason
-from lictor.core.model.registration import RegistryView, Write
+from lictor.core.model.registration import RegistryView, SeenService, Write
 from lictor.core.model.spec import DriverKind, ParamSpec, ProbeSpec, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
+from lictor.core.ports_discovery import Discovery, GroupQueries, Instance
+from lictor.core.ports_nodes import Nodes
 
 __all__ = [
     "ActualSink",
@@ -30,6 +34,8 @@ __all__ = [
     "DesiredSource",
     "Discovery",
     "Driver",
+    "GroupQueries",
+    "Inspection",
     "Instance",
     "ProbeResult",
     "Prober",
@@ -213,6 +219,17 @@ class Registry(Protocol):
         """Do one write. Idempotent: repeating it changes nothing."""
         ...
 
+    async def in_catalog(self) -> Mapping[str, SeenService]:
+        """What the catalog has of this node, by id; empty also where it may not be read."""
+        ...
+
+    def credential(self) -> str:
+        """A mark of the token used now, which changes when the token does; empty without one.
+
+        Consul remembers with each entry which token registered it.
+        """
+        ...
+
     async def ready(self) -> None:
         """Return if Consul can be written to by us now; else raise the `ConsulError` that says why."""
         ...
@@ -261,33 +278,28 @@ class ActualSink(Protocol):
         """Write the records that changed, in as few transactions as fit; None deletes."""
         ...
 
+    async def published(self) -> frozenset[ServiceKey]:
+        """The services that have a record now, those of an earlier agent included."""
+        ...
+
     def forget(self) -> None:
         """Consul was away: what it was told before does not count any more."""
         ...
 
 
-@dataclass(frozen=True, slots=True)
-class Instance:
-    """One instance of a service as discovery sees it. `health` is the worst of its checks."""
+class Inspection(Protocol):
+    """What Consul says about itself and about us. Each call has a deadline; raises `ConsulError`."""
 
-    service: str
-    id: str
-    node: str
-    address: str
-    port: int
-    tags: tuple[str, ...]
-    meta: Mapping[str, str]
-    health: str
-    output: str
+    async def denied(self, rules: Sequence[Rule]) -> tuple[Rule, ...] | None:
+        """Those of the rules that our token lacks; None: this Consul has no access control."""
+        ...
 
+    async def node(self) -> CatalogNode:
+        """The local agent's node, as it and as the catalog know it."""
+        ...
 
-class Discovery(Protocol):
-    """Finding services, ours and others'."""
-
-    async def discover(
-        self, name: str | None = None, *, tag: str | None = None, dc: str | None = None
-    ) -> list[Instance]:
-        """Every instance of `name` (None: of all services), whatever its health."""
+    async def dns(self, name: str) -> DnsSeen:
+        """What Consul's DNS answers for `<name>.service.<domain>`, asked as anybody would."""
         ...
 
 
@@ -299,6 +311,9 @@ class ConsulPorts:
     desired: DesiredSource
     actual: ActualSink
     discovery: Discovery
+    inspection: Inspection
+    queries: GroupQueries
+    nodes: Nodes
 
 
 class ConsulLink(Protocol):

@@ -10,7 +10,7 @@ import pytest
 
 from lictor.cli.main import run as run_here
 from lictor.core.errors import ConsulUnreachable
-from tests.cli.fake_agent import AgentError
+from tests.cli.fake_agent import AgentError, Stream
 
 
 def instance(name: str = "piper", health: str = "passing") -> dict:
@@ -92,7 +92,7 @@ def test_without_an_agent_consul_is_asked_directly(wiring, capsys):
     said = capsys.readouterr()
     assert json.loads(said.out) == [instance()]
     assert "asking Consul directly" in said.err
-    assert asked == [("piper", "t", None)]
+    assert asked == [("piper", "t", None, None, False)]
     assert run_here(["register", "piper"]) == 0
     assert run_here(["unregister", "piper"]) == 1
     assert "Yes." in capsys.readouterr().out
@@ -164,3 +164,75 @@ def test_resolve_exit_codes_and_json(wiring, capsys, answer, code):
     wiring.resolve = lambda *_: answer
     assert run_here(["resolve", "piper", "-o", "json"]) == code
     assert json.loads(capsys.readouterr().out) == answer
+
+
+def test_near_and_all_are_passed_on_only_when_they_are_asked_for(agent, run):
+    fake = agent(discover=[instance()])
+    assert run("discover", "piper", "--near", "_agent", "--all").returncode == 0
+    plain = {"name": "piper", "tag": None, "dc": None}
+    assert fake.args("discover") == {**plain, "near": "_agent", "all": True}
+    run("discover", "piper")
+    assert fake.args("discover") == plain
+
+
+def test_discover_says_why_one_is_left_out_and_since_when(agent, run):
+    why = {"sentence": "x", "reason": "left_out.critical", "reason_params": {"output": "no port"}}
+    agent(discover=[instance(), instance(health="critical") | why | {"age_s": 75.0}])
+    done = run("discover", "piper")
+    assert "1 min 15 s" in done.stdout
+    russian = run("discover", "piper", env={"LICTOR_LANG": "ru"}).stdout
+    assert "DNS его не показывает" in russian
+    assert "no port" in russian
+
+
+def test_an_answer_from_memory_is_data_all_the_same_and_said_on_stderr(agent, run):
+    notice = {
+        "sentence": "Consul does not answer (cut): this is what it said 5 s ago.",
+        "reason": "discover.from_memory",
+        "reason_params": {"message": "cut", "age": 5.0},
+    }
+    agent(discover=Stream([{"notice": notice}], ok=[instance() | {"cached": True}]))
+    done = run("discover", "piper", "-o", "json")
+    assert done.returncode == 0
+    assert json.loads(done.stdout)[0]["cached"] is True
+    assert "what it said 5 s ago" in done.stderr
+
+
+def test_watching_tells_each_change_in_a_line_when_nobody_sits_at_a_terminal(wiring, capsys):
+    def follow(name, tag, dc, everybody, show):
+        assert (name, tag, dc, everybody) == ("gpt-sovits", "t", None, True)
+        one, other = instance("a"), instance("b")
+        show([one, other], None)
+        show([one, other], None)
+        show([one | {"health": "critical", "sentence": "It failed."}], None)
+        show([one], {"sentence": "Consul is away."})
+
+    wiring.watch_discover = follow
+    assert run_here(["discover", "GPT_SoVITS", "--tag", "t", "--all", "--watch"]) == 0
+    said = capsys.readouterr()
+    lines = said.out.splitlines()
+    assert len(lines) == 4
+    assert "passing" in lines[0]
+    assert "passing" in lines[1]
+    assert lines[2].endswith("It failed.")
+    assert lines[3] == "lictor:host1:b on host1 is gone."
+    assert "Consul is away." in said.err
+
+
+def test_a_watch_in_json_is_one_answer_a_line(wiring, capsys):
+    wiring.watch_discover = lambda *args: [args[-1]([instance()], None) for _ in range(2)]
+    assert run_here(["discover", "--watch", "-o", "json"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [json.loads(line) for line in lines] == [[instance()]] * 2
+
+
+def test_resolve_tells_what_an_empty_answer_means_and_what_the_query_says(wiring, capsys):
+    also = resolved(question="piper.query.consul")
+    wiring.resolve = lambda *_: resolved(
+        answers=[], rcode="SERVFAIL", sentence="SERVFAIL: nobody knows.", a=["127.0.0.1"], also=also
+    )
+    assert run_here(["resolve", "piper"]) == 3
+    said = capsys.readouterr().err
+    assert "SERVFAIL: nobody knows." in said
+    assert "addresses: A 127.0.0.1; AAAA -" in said
+    assert "piper.query.consul gives 127.0.0.1:5000." in said

@@ -23,7 +23,7 @@ def unique() -> str:
 @pytest.fixture
 def pace() -> Pace:
     """Short waits and the shortest back-off, so that tests do not sleep."""
-    return Pace(wait=5.0, first_delay=0.05, max_delay=0.2)
+    return Pace(wait=5.0, first_delay=0.05, max_delay=0.2, denied=0.2)
 
 
 @pytest.fixture

@@ -43,6 +43,12 @@ async def test_none_deletes_and_deleting_again_is_fine(actual, consul, unique):
     assert consul.get_kv(f"{unique}/actual/host1/piper") is None
 
 
+@pytest.mark.checklist(
+    34,
+    "an agent with very many services",
+    "all of them change at once",
+    "split over several transactions, all of them written",
+)
 async def test_more_records_than_a_transaction_takes_are_all_written(actual, consul, unique):
     many = {ServiceKey(f"s{number}"): {"n": number} for number in range(150)}
     await actual.publish(many)

@@ -116,6 +116,12 @@ async def test_a_change_that_changes_nothing_writes_nothing(desired, consul, uni
     assert consul.raw("GET", f"kv/{unique}/desired/host1/piper").index == index
 
 
+@pytest.mark.checklist(
+    35,
+    "one document",
+    "edited by five at once",
+    "compare-and-set: no update is lost",
+)
 async def test_edits_of_many_at_once_lose_nothing(client, consul, unique):
     ends = [KvDesired(client, "host1", prefix=unique, params_of=DEFINED.get) for _ in range(5)]
     await asyncio.gather(

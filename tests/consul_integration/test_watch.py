@@ -3,6 +3,7 @@
 import asyncio
 import time
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
@@ -11,7 +12,7 @@ from lictor.core.errors import ConsulUnreachable, Forbidden
 from lictor.core.model.known import Unknown
 from tests.support.patience import next_of, soon, until
 
-QUICK = Pace(wait=5, gap=0.0, first_delay=0.01, max_delay=0.02)
+QUICK = Pace(wait=5, gap=0.0, first_delay=0.01, max_delay=0.02, denied=0.02)
 
 
 class Script:
@@ -76,6 +77,13 @@ async def test_another_kind_of_failure_is_told_again():
         "consul.forbidden",
         "good",
     ]
+
+
+async def test_without_rights_it_is_asked_rarely_whatever_the_back_off_says():
+    script = Script(Forbidden("no"), Forbidden("gone", unknown_token=True), *[(1, "a")] * 3)
+    began = asyncio.get_running_loop().time()
+    await take(Watch(script, pace=replace(QUICK, denied=0.3)), 3)
+    assert asyncio.get_running_loop().time() - began >= 0.6
 
 
 async def test_a_hot_prefix_is_asked_at_most_ten_times_a_second():

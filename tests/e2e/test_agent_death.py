@@ -92,6 +92,12 @@ def test_services_that_died_without_an_agent_are_noticed_once(
     assert len(agent.processes()) == 2
 
 
+@pytest.mark.checklist(
+    26,
+    "a service that loads for seconds",
+    "the agent is killed meanwhile",
+    "the same process is waited for, not started again",
+)
 def test_an_agent_killed_while_a_service_loads_waits_for_the_same_one(
     make_agent: MakeAgent, consul: ConsulServer, tmp_path: Any
 ):

@@ -43,6 +43,7 @@ def test_a_consul_that_died_and_came_back_restarts_nothing_and_hears_what_was_or
     _all_passing(agent, own_consul, stays, stops, touched)
     wait_until(lambda: own_consul.get_kv(f"lictor/desired/{agent.node}/_lictor"))
     pids = _pids(agent)
+    assert agent.cli("discover", stays).err == ""
 
     own_consul.kill()
     wait_until(lambda: agent.consul_state() != "ok", what="the loss is noticed")
@@ -50,7 +51,9 @@ def test_a_consul_that_died_and_came_back_restarts_nothing_and_hears_what_was_or
     assert said.code == 0
     assert "Consul" in said.err
     assert _pids(agent) == pids
-    assert agent.cli("discover", stays).code == 6
+    remembered = agent.cli("discover", stays)
+    assert remembered.code == 0
+    assert "this is what it said" in remembered.err
 
     # Verbs take effect now, and are written down for later.
     assert agent.cli("stop", stops, "--wait").code == 0

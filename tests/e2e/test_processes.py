@@ -10,6 +10,8 @@ import time
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.world import diarist, plain, service, web
 from tests.support.agent import RunningAgent, wait_until
@@ -195,6 +197,12 @@ def test_the_engine_of_a_crashed_service_is_gone_before_the_next_one_starts(
     assert len(agent.processes()) == 2
 
 
+@pytest.mark.checklist(
+    24,
+    "a program that dies as soon as it runs",
+    "it dies again and again",
+    "restarted with growing delays, given up after its budget, said so",
+)
 def test_a_service_that_gives_up_stays_failed_until_it_is_ordered(
     make_agent: MakeAgent, tmp_path: Path
 ):

@@ -89,6 +89,12 @@ def off_by(agent: RunningAgent) -> float:
     return (told - datetime.now(UTC)).total_seconds()
 
 
+@pytest.mark.checklist(
+    36,
+    "running and crashing services",
+    "the wall clock jumps by an hour and by days",
+    "no restart storm, no timer moved, no negative uptime",
+)
 @pytest.mark.parametrize("jump", [3600, -3600, 2 * DAY, -2 * DAY])
 def test_a_jump_of_the_wall_clock_restarts_nothing_and_moves_no_timer(
     make_agent: MakeAgent, wall_clock: WallClock, jump: int

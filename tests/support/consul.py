@@ -84,11 +84,15 @@ class Answer:
 
 @dataclass
 class ConsulServer:
-    """One persistent single server. `acl` turns ACLs on with default policy deny and `master`."""
+    """One persistent single server. `acl` turns ACLs on with default policy deny and `master`.
+
+    `address` is the one of loopback that it binds and serves.
+    """
 
     binary: str
     acl: bool = False
     node: str = "test-node"
+    address: str = "127.0.0.1"
     master: str = "5b6dbb3f-0000-4000-8000-00000000000a"
     extra: dict[str, Any] = field(default_factory=dict)
 
@@ -104,7 +108,7 @@ class ConsulServer:
     @property
     def http(self) -> str:
         """The address for clients, with its scheme."""
-        return f"http://127.0.0.1:{self.ports['http']}"
+        return f"http://{self.address}:{self.ports['http']}"
 
     @property
     def http_port(self) -> int:
@@ -152,6 +156,14 @@ class ConsulServer:
     def freeze(self) -> None:
         """SIGSTOP: connections are still accepted by the kernel, nothing is answered."""
         os.kill(self.pid, signal.SIGSTOP)
+        # The signal is on its way: some thread may still answer for a moment.
+        deadline = time.monotonic() + 10
+        while time.monotonic() < deadline and not self._stopped():
+            time.sleep(0.005)
+
+    def _stopped(self) -> bool:
+        tasks = list(Path(f"/proc/{self.pid}/task").glob("*/stat"))
+        return all(task.read_text().rpartition(")")[2].split()[0] == "T" for task in tasks)
 
     def thaw(self) -> None:
         if self.running:
@@ -193,7 +205,7 @@ class ConsulServer:
         elif body is not None and not isinstance(body, bytes):
             body = json.dumps(body).encode()
         full = path if path.startswith("/") else f"/v1/{path}"
-        connection = http.client.HTTPConnection("127.0.0.1", self.http_port, timeout=timeout)
+        connection = http.client.HTTPConnection(self.address, self.http_port, timeout=timeout)
         with contextlib.closing(connection):
             connection.request(method, full, body, headers)
             response = connection.getresponse()
@@ -237,8 +249,8 @@ class ConsulServer:
             "data_dir": str(self.dir / "data"),
             "server": True,
             "bootstrap_expect": 1,
-            "bind_addr": "127.0.0.1",
-            "client_addr": "127.0.0.1",
+            "bind_addr": self.address,
+            "client_addr": self.address,
             "ports": {**self.ports, "grpc": -1},
             "performance": {"raft_multiplier": 1},
             "dns_config": {"allow_stale": True},

@@ -5,6 +5,7 @@ Commands call these functions by name, so that none of them imports what the age
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 
@@ -29,19 +30,77 @@ def systemd_unit(config: str | None, *, user: bool) -> str:
     return generated.systemd_unit(config, user=user)
 
 
-def discover(name: str | None, tag: str | None, dc: str | None) -> list[dict[str, Any]]:
-    """`lictor discover` without an agent, straight against Consul."""
-    from lictor.cli.wiring import direct
-    from lictor.core.runtime.views import instance_record
+def consul_policy(config: str | None, *, every_node: bool) -> str:
+    """`lictor generate consul`: the ACL policy of this node's agent, and how to make its token."""
+    from lictor.cli.wiring import policy
 
-    return [instance_record(one) for one in direct.discover(name, tag=tag, dc=dc)]
+    return policy.consul_policy(config, every_node=every_node)
+
+
+def dns_resolvers() -> tuple[str, ...]:
+    """The resolvers that `lictor generate dns --for` knows, the one of this host first."""
+    from lictor.cli.wiring import forwarding
+
+    usual = forwarding.usual_resolver()
+    return (usual, *(other for other in forwarding.RESOLVERS if other != usual))
+
+
+def dns_forwarding(resolver: str) -> tuple[str, str]:
+    """`lictor generate dns`: the text, and why Consul could not be asked where its DNS is."""
+    from lictor.cli.wiring import forwarding
+
+    return forwarding.dns_forwarding(resolver)
+
+
+def doctor(config: str | None) -> list[dict[str, Any]]:
+    """`lictor doctor`: what keeps Lictor from its work."""
+    from lictor.cli.wiring import examining
+
+    return examining.doctor(config)
+
+
+def discover(
+    name: str | None,
+    tag: str | None,
+    dc: str | None,
+    near: str | None,
+    everybody: bool,  # noqa: FBT001 - the flag of `discover --all`
+) -> list[dict[str, Any]]:
+    """`lictor discover` without an agent, straight against Consul."""
+    from lictor.cli.wiring import discovering
+
+    rows = discovering.discover(name, tag=tag, dc=dc, near=near)
+    return rows if everybody else discovering.wears(rows, tag)
+
+
+def watch_discover(
+    name: str | None,
+    tag: str | None,
+    dc: str | None,
+    everybody: bool,  # noqa: FBT001 - as above
+    show: Callable[[list[dict[str, Any]], dict[str, Any] | None], None],
+) -> None:
+    """`lictor discover --watch`: `show(rows, notice)` at first and at each change, for ever."""
+    from lictor.cli.wiring import discovering
+
+    def shown(rows: list[dict[str, Any]], notice: dict[str, Any] | None) -> None:
+        show(rows if everybody else discovering.wears(rows, tag), notice)
+
+    discovering.watch(name, tag=tag, dc=dc, show=shown)
+
+
+def nodes(names: list[str]) -> dict[str, Any]:
+    """`lictor status --all-nodes` without an agent, straight from Consul."""
+    from lictor.cli.wiring import direct_nodes
+
+    return direct_nodes.nodes(names)
 
 
 def resolve(name: str, tag: str | None, query: bool) -> dict[str, Any]:  # noqa: FBT001 - as above
     """`lictor resolve`: what Consul's DNS answers, and who is left out and why."""
-    from lictor.cli.wiring import direct
+    from lictor.cli.wiring import resolving
 
-    return direct.resolve(name, tag=tag, query=query)
+    return resolving.resolve(name, tag=tag, query=query)
 
 
 def register(names: list[str]) -> list[dict[str, Any]]:

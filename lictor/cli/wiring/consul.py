@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from lictor.consul_integration.address import ConsulSettings as FromEnvironment
+from lictor.consul_integration.address import TlsOptions, TokenFile, TokenProvider
 from lictor.consul_integration.link import Link, Wishes
 from lictor.core.config.settings import ConsulSettings
 
@@ -30,6 +32,21 @@ def link_for(settings: ConsulSettings, *, data_dir: Path, node: str) -> Link:
         kv_restore=settings.kv_restore,
     )
     return Link.choose(wishes, data_dir=data_dir, node=node)
+
+
+def way_in(settings: ConsulSettings | None) -> tuple[str | TokenProvider | None, TlsOptions]:
+    """Token and TLS for an address that somebody else named; None: only the environment says."""
+    if settings is None:
+        found = FromEnvironment.resolve(os.environ, address="127.0.0.1")
+        return found.token, found.tls
+    token = TokenFile(settings.token_file) if settings.token_file is not None else settings.token
+    return token, TlsOptions(
+        ca_file=str(settings.ca_file or ""),
+        client_cert=str(settings.client_cert or ""),
+        client_key=str(settings.client_key or ""),
+        server_name=settings.tls_server_name or "",
+        verify=settings.verify,
+    )
 
 
 def _same(address: str, other: str | None) -> bool:

@@ -1,4 +1,4 @@
-"""`discover`, `resolve`, `register` and `unregister` when no agent runs: straight against Consul.
+"""`register` and `unregister` when no agent runs, straight against Consul; and the way there.
 
 Where Consul is: what a running agent says (`resolve` asks even then), else the config, else what
 this data_dir remembers, else CONSUL_HTTP_ADDR or the usual address. Nothing is started here.
@@ -8,17 +8,16 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Awaitable, Callable, Iterable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 from lictor.cli.client import ask_object
 from lictor.cli.wiring.configured import find_config, read_config
-from lictor.cli.wiring.consul import link_for
+from lictor.cli.wiring.consul import link_for, way_in
 from lictor.consul_integration.client import ConsulClient
-from lictor.consul_integration.discovery import ConsulDiscovery
 from lictor.consul_integration.dns import dns_endpoint
-from lictor.consul_integration.dns import resolve as ask_dns
+from lictor.consul_integration.inspection import domain_of
 from lictor.consul_integration.registry import ConsulRegistry
 from lictor.core.config.agent import default_data_dir
 from lictor.core.config.settings import Config, ConsulSettings
@@ -26,6 +25,7 @@ from lictor.core.errors import (
     AgentUnreachable,
     ConfigError,
     ConsulUnreachable,
+    Forbidden,
     NoSuchService,
     NotPermitted,
     OperationFailed,
@@ -41,8 +41,8 @@ from lictor.core.model.registration import (
     SetStatus,
 )
 from lictor.core.model.state import Health, Phase, ServiceState
+from lictor.core.planning.groups import MEMBER_META
 from lictor.core.planning.registration import Owner, wanted
-from lictor.core.ports import Instance
 from lictor.core.runtime import views
 from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.reconciler import keys_named
@@ -56,54 +56,6 @@ class Reach:
 
     client: ConsulClient
     dns: tuple[str, int] | None = None
-
-
-def discover(name: str | None, *, tag: str | None, dc: str | None) -> list[Instance]:
-    """Every instance; raises `ConsulError`."""
-
-    async def find(reach: Reach) -> list[Instance]:
-        return await ConsulDiscovery(reach.client).discover(name, tag=tag, dc=dc)
-
-    return _with_consul(find)
-
-
-def resolve(name: str, *, tag: str | None, query: bool) -> dict[str, Any]:
-    """What the DNS answers, and which instances it leaves out and why."""
-
-    async def ask(reach: Reach) -> dict[str, Any]:
-        host, port = reach.dns or await _dns_of(reach.client)
-        kind = "query" if query else "service"
-        answer = await ask_dns(name, server=host, port=port, tag=tag, kind=kind)  # type: ignore[arg-type]
-        known = [] if query else await ConsulDiscovery(reach.client).discover(name, tag=tag)
-        return {
-            "question": answer.question,
-            "server": answer.server,
-            "rcode": answer.rcode,
-            "protocol": answer.protocol,
-            "answers": [
-                {"address": one.address or one.target, "port": one.port, "target": one.target}
-                for one in answer.records
-            ],
-            "left_out": _left_out(known),
-        }
-
-    return _with_consul(ask)
-
-
-def _left_out(known: Iterable[Instance]) -> list[dict[str, Any]]:
-    """DNS answers only with instances of which no check is critical."""
-    return [
-        {
-            "id": one.id,
-            "node": one.node,
-            "address": one.address,
-            "port": one.port,
-            "health": one.health,
-            "reason": one.output,
-        }
-        for one in known
-        if one.health in {"critical", "maintenance"}
-    ]
 
 
 def register(names: list[str]) -> list[dict[str, Any]]:
@@ -126,7 +78,7 @@ def register(names: list[str]) -> list[dict[str, Any]]:
             await registry.apply(SetStatus(check, Health.PASSING, sentence))
         return [_row(key, "registry.by_hand") for key in keys]
 
-    return _with_consul(write)
+    return with_consul(write)
 
 
 def unregister(names: list[str]) -> list[dict[str, Any]]:
@@ -143,19 +95,20 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
         registry = ConsulRegistry(reach.client, owner.node)
         await registry.ready()
         seen = await registry.read()
-        ours = {
-            _key_of(service_id, owner): service_id
-            for service_id, there in seen.services.items()
-            if there.meta.get(OWNER_META) == owner.uuid
-        }
+        ours: dict[ServiceKey, list[str]] = {}
+        for service_id, there in seen.services.items():
+            if there.meta.get(OWNER_META) == owner.uuid:
+                member = there.meta.get(MEMBER_META)  # under its group's name
+                key = ServiceKey.parse(member) if member else _key_of(service_id, owner)
+                ours.setdefault(key, []).append(service_id)
         chosen = keys_named(wanted_names, ours) if names else list(ours)
         if names and not chosen:
             raise NoSuchService(f"Nothing of ours called {', '.join(names)} is registered.")
-        for key in chosen:
-            await registry.apply(Deregister(ours[key]))
+        for service_id in (each for key in chosen for each in ours[key]):
+            await registry.apply(Deregister(service_id))
         return [_row(key, "registry.unregistered") for key in chosen]
 
-    return _with_consul(withdraw)
+    return with_consul(withdraw)
 
 
 def _unproven(registration: Registration) -> Registration:
@@ -208,7 +161,15 @@ def _config() -> Config | None:
         return None
 
 
-def _with_consul(work: Callable[[Reach], Awaitable[T]]) -> T:
+def kv_prefix() -> str:
+    """Where Lictor's keys are in KV, as the config says."""
+    config = _config()
+    return (config.consul if config is not None else ConsulSettings()).kv_prefix.strip("/")
+
+
+def with_consul(work: Callable[[Reach], Awaitable[T]]) -> T:
+    """Do `work` with a client for the Consul that is meant here, and close it."""
+
     async def run() -> T:
         reach = await _reach()
         try:
@@ -222,7 +183,10 @@ def _with_consul(work: Callable[[Reach], Awaitable[T]]) -> T:
 async def _reach() -> Reach:
     told = _told_by_agent()
     if told is not None:
-        client = ConsulClient(str(told["CONSUL_HTTP_ADDR"]), token=told.get("CONSUL_HTTP_TOKEN"))
+        known = _config()
+        token, tls = way_in(known.consul if known is not None else None)
+        token = told.get("CONSUL_HTTP_TOKEN") or token
+        client = ConsulClient(str(told["CONSUL_HTTP_ADDR"]), token=token, tls=tls)
         host, _, port = str(told.get("LICTOR_DNS", "")).rpartition(":")
         return Reach(client, (host.strip("[]"), int(port)) if port else None)
     config = _config()
@@ -248,11 +212,18 @@ def _told_by_agent() -> Mapping[str, Any] | None:
     return told if told.get("CONSUL_HTTP_ADDR") else None
 
 
-async def _dns_of(client: ConsulClient) -> tuple[str, int]:
-    found = dns_endpoint(await client.agent_self(), client.address.host)
+async def dns_of(reach: Reach) -> tuple[tuple[str, int], str]:
+    """Where the DNS of this Consul is, and the domain that it answers for."""
+    try:
+        seen = await reach.client.agent_self()
+    except Forbidden:
+        if reach.dns is None:
+            raise
+        return reach.dns, "consul"
+    found = reach.dns or dns_endpoint(seen, reach.client.address.host)
     if found is None:
         raise ConsulUnreachable(
             "This Consul does not say where its DNS is.",
             hint="Its token may lack agent:read, or its DNS is off.",
         )
-    return found
+    return found, domain_of(seen)

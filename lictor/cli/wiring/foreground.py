@@ -43,6 +43,7 @@ from lictor.core.runtime.agent import Agent, Equipment
 from lictor.core.runtime.clock import SystemClock
 from lictor.core.runtime.control import ControlServer
 from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.membership import identity, refuse_second
 from lictor.core.runtime.notify import Herald, Notifier
 from lictor.core.runtime.operations import Operations
 from lictor.core.runtime.recycler import Recycler
@@ -96,6 +97,7 @@ async def _run(
     agent_id, node = datadir.agent_id(), datadir.node(config.agent.node)
     link = link_for(config.consul, data_dir=datadir.path, node=node)
     _require_consul(config, link)
+    refuse_second(node, identity(datadir), await asyncio.to_thread(link.holder))
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
     process = ProcessDriver(datadir.logs, agent_id, node=node)

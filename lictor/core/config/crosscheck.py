@@ -20,7 +20,7 @@ from lictor.core.model.names import RESERVED, ServiceKey
 from lictor.core.model.spec import ServiceSpec
 
 #: Consul's limits (agent/structs/structs.go, ValidateServiceMetadata), and what we need of them.
-META_PAIRS, META_OURS = 64, 8
+META_PAIRS, META_OURS = 64, 12
 META_KEY, META_VALUE = 128, 512
 _META_KEY = re.compile(r"[A-Za-z0-9_-]+")
 

@@ -30,8 +30,6 @@ SERVICE = (
     Row(("gpu",), "GPUs are not given out yet: the service starts without a claim"),
     Row(("activation",), "not started by a request yet: start it by hand", "on-demand"),
     Row(("idle_timeout",), "an idle service is not stopped yet"),
-    Row(("group",), "members of a group do not fall back to each other yet"),
-    Row(("rank",), "members of a group do not fall back to each other yet"),
     Row(("metrics",), "its metrics are not offered to Prometheus yet"),
     *(Row(("checks", "*", kind), f"{kind} is not asked yet") for kind in PROTOCOL_KINDS),
 )

@@ -309,7 +309,7 @@ class ServiceBase(_Part):
         default=None, description="Name shared by services that replace each other"
     )
     rank: Integer = Field(
-        default=0, description="Place in the group; the highest that works is used"
+        default=100, description="Place in the group; the lowest that works is used"
     )
     modes: list[Literal["full", "local", "cloud"]] = Field(
         default=[], description="Modes of the agent in which it runs; empty: all"

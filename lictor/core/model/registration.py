@@ -20,8 +20,8 @@ HASH_META = "lictor-hash"
 class CheckDef:
     """One check as we register it.
 
-    `kind` is `http` (Consul asks `target`, a URL), `tcp` (`target` is host:port) or `ttl` (we tell
-    Consul). Times are seconds. `status` is the status a *new* check starts with; Consul keeps the
+    `kind` is `http` (Consul asks `target`, a URL), `tcp` (`target` is host:port), `alias` (Consul
+    repeats the verdict on the service id `target`) or `ttl` (we tell Consul). Times are seconds. `status` is the status a *new* check starts with; Consul keeps the
     status of a check that already exists.
     """
 

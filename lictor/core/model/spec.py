@@ -178,7 +178,7 @@ class ServiceSpec:
     params: Mapping[str, ParamSpec] = field(default_factory=dict)
     param_values: Mapping[str, ParamValue] = field(default_factory=dict)
     voice_group: str | None = None
-    rank: int = 0
+    rank: int = 100
     owner: str | None = None
     tags: tuple[str, ...] = ()
     meta: Mapping[str, str] = field(default_factory=dict)

@@ -127,6 +127,33 @@ def diff(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[Wr
     return writes
 
 
+def owned_by(seen: RegistryView, owner: Owner) -> list[str]:
+    """Ids of the entries that are ours, by the owner in their Meta and by nothing else."""
+    return [
+        service_id
+        for service_id, there in seen.services.items()
+        if there.meta.get(OWNER_META) == owner.uuid
+    ]
+
+
+def farewell(ghost: SeenService) -> list[Write]:
+    """How an entry is taken out of a catalog that keeps it although the agent dropped it.
+
+    Consul 1.8.7 cannot remove what was registered with a token that is gone since; registered once
+    more with a good token it can (measured). Its check is critical, so that nobody is sent there.
+    """
+    check = CheckDef(
+        check_id=f"{ghost.service_id}:lictor",
+        name="Lictor: supervised",
+        kind="ttl",
+        status=Health.CRITICAL,
+    )
+    again = Registration(
+        ghost.service_id, ghost.name, ghost.address, ghost.port, ghost.tags, ghost.meta, (check,)
+    )
+    return [Register(again), Deregister(ghost.service_id)]
+
+
 def after(seen: RegistryView, write: Write) -> RegistryView:
     """What the agent will hold once this write went through: the cache between two reads."""
     services, checks = dict(seen.services), dict(seen.checks)
@@ -155,6 +182,17 @@ def after(seen: RegistryView, write: Write) -> RegistryView:
             service_id = known.service_id if known else check_id.rpartition(":")[0]
             checks[check_id] = SeenCheck(check_id, service_id, status.value, output)
     return RegistryView(services, checks)
+
+
+def service_of(write: Write) -> str:
+    """The id of the entry that a write is about."""
+    match write:
+        case Register(registration):
+            return registration.service_id
+        case Deregister(service_id):
+            return service_id
+        case RemoveCheck(check_id) | SetStatus(check_id):
+            return check_id.rpartition(":")[0]
 
 
 def conflicts(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[str]:

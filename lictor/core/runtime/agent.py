@@ -18,14 +18,15 @@ from typing import Any
 from lictor import __version__
 from lictor.core.config.diff import ConfigDiff, diff
 from lictor.core.config.settings import Config
+from lictor.core.model.desired import Desired
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Param, Reason, because
 from lictor.core.model.spec import ParamSpec, ServiceSpec
 from lictor.core.model.state import Identity, Phase, ServiceState
-from lictor.core.planning.overrides import Host, merge, next_expiry
+from lictor.core.planning.overrides import Host, InForce, merge, next_expiry
 from lictor.core.planning.registration import Owner
 from lictor.core.ports import Clock, ConsulLink, Driver, Prober, Usage, UsageProbe
-from lictor.core.runtime import views
+from lictor.core.runtime import published, views
 from lictor.core.runtime.background import Background
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.codec import state_from, state_row
@@ -79,11 +80,13 @@ class Agent:
         self.bell = Bell()
         self.web_url: str | None = None
         self.background = Background()
-        self.keeper = DesiredKeeper(tools.store, self.desired_changed, self._desired_event)
+        self.keeper = DesiredKeeper(
+            tools.store, self.desired_changed, self._desired_event, self._desired_of
+        )
         self.holds = Holds(tools.store, self._hold_event)
         self.outcomes = Outcomes(self)
         self.reconciler = Reconciler(tools.clock, self._forgotten)
-        self.publisher = Publisher(self._actual_document)
+        self.publisher = Publisher(self._actual_document, self.jitter)
         self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
         self._around = Surroundings(
             clock=tools.clock,
@@ -246,12 +249,17 @@ class Agent:
 
     # --- desired ------------------------------------------------------------------------
 
-    def _merged(self) -> Any:
+    def _merged(self) -> Desired:
         wall = self.tools.clock.wall()
-        host = Host(mode=self.config.agent.mode, drivers=frozenset(self.tools.drivers))
         self.holds.expire(wall)
-        documents, held = self.keeper.documents, self.holds.held
-        self._expire_at(next_expiry(documents, wall, held), wall)
+        documents = self.keeper.documents
+        self._expire_at(next_expiry(documents, wall, self.holds.held), wall)
+        return self._desired_of(documents)
+
+    def _desired_of(self, documents: InForce) -> Desired:
+        """What documents make of this host's config and holds."""
+        wall, held = self.tools.clock.wall(), self.holds.held
+        host = Host(mode=self.config.agent.mode, drivers=frozenset(self.tools.drivers))
         return merge(self._specs().values(), documents, wall=wall, host=host, holds=held)
 
     def desired_changed(self) -> None:
@@ -363,15 +371,13 @@ class Agent:
             now=self.tools.clock.now(),
             usage=usage.get(key),
             registered=self.consul.holds(key),
-        )
+        ) | {"flaps": self.consul.flaps(key)}
 
     def _actual_document(self, key: ServiceKey) -> dict[str, Any] | None:
         if key not in self.reconciler.runners or key in self._infrastructure:
             return None
-        view = self.view(key, {})
-        want = self.reconciler.desired.get(key)
-        refused = views.say(want.refused) if want is not None and want.refused else None
-        return views.actual_document({**view, "refused": refused})
+        want, state = self.reconciler.desired.get(key), self.reconciler.runners[key].state
+        return published.document(self.view(key, {}), want, state)
 
     @property
     def infrastructure(self) -> frozenset[ServiceKey]:

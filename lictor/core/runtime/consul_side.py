@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Mapping, Sequence
+import logging
+from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from lictor import __version__
@@ -16,14 +17,20 @@ from lictor.core.model.desired import DesiredService
 from lictor.core.model.names import ServiceKey, registration_id
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import CheckDef, Registration, SetStatus
+from lictor.core.model.spec import ServiceSpec
 from lictor.core.model.state import Health, ServiceState
 from lictor.core.planning.registration import Wanted, wanted, with_hash
 from lictor.core.ports import ConsulPorts
-from lictor.core.runtime import views
+from lictor.core.runtime import membership, views
+from lictor.core.runtime.finder import Finder
+from lictor.core.runtime.flaps import UPS
+from lictor.core.runtime.groups import Groups
 from lictor.core.runtime.registrar import Registrar
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
+
+log = logging.getLogger(__name__)
 
 _WITHDRAW_LIMIT = 5.0  # seconds for the last words to Consul
 
@@ -36,7 +43,18 @@ class ConsulSide:
         self.ports: ConsulPorts | None = None
         self.about: Mapping[str, str | int | None] = {}
         self._agent = agent
+        self._told: set[str] = set()
+        self._broken: dict[ServiceKey, str] = {}
         self._registrar: Registrar | None = None
+        self.finder = Finder(agent.tools.clock)
+        self.groups = Groups(
+            agent.tools.store,
+            agent.tools.clock,
+            agent.owner,
+            passes=self._passes,
+            wake=self.wake,
+            record=lambda group, reason: agent.record("group", group, reason),
+        )
         # What was wanted of each service, and of what it follows: most of it stays from time to time.
         self._known: dict[ServiceKey, tuple[DesiredService, ServiceState, Wanted | None]] = {}
 
@@ -48,13 +66,17 @@ class ConsulSide:
         if link.address is None:
             self.state = link.problem or because("consul.none")
             return
+        self.groups.load()
         ports, registrar = await self._equip()
         await self._until_prepared()
         keep = agent.background.keep
+        keep("lease", ports.nodes.keep)
         keep("registrar", registrar.keep_true)
         keep("health", registrar.watch_health)
         keep("desired", lambda: agent.keeper.follow(ports.desired))
         keep("actual", lambda: agent.publisher.keep_publishing(ports.actual))
+        keep("finder", lambda: self.finder.keep_remembering(ports.discovery))
+        keep("queries", lambda: self.groups.keep_queries(ports.queries, self._specs))
 
     async def _equip(self) -> tuple[ConsulPorts, Registrar]:
         """The adapters and the one writer of our entries; makes no contact."""
@@ -65,6 +87,7 @@ class ConsulSide:
                 memory=agent.keeper.memory,
                 notify=lambda reason: agent.record("desired", "", reason),
             )
+            self.ports.nodes.introduce(membership.facts_of(agent), self._lease_changed)
         if self._registrar is None:
             self._registrar = Registrar(
                 self.ports.registry,
@@ -73,6 +96,7 @@ class ConsulSide:
                 on_health=self._health_edge,
                 on_state=self._changed,
                 jitter=agent.jitter,
+                on_event=self._event,
             )
         return self.ports, self._registrar
 
@@ -90,13 +114,36 @@ class ConsulSide:
         agent = self._agent
         if reason.code == "consul.ok":
             agent.tools.link.remember()
+            self.groups.look_at_queries()
             if self.ports is not None:
                 agent.publisher.begin_anew(self.ports.actual, *agent.reconciler.runners)
             agent.background.keep("about", self._learn_about, once=True)
-        if reason.code != self.state.code:
+            agent.background.keep("tidy", self._tidy, once=True)
+        if reason.code == "consul.ok":
+            self._told.clear()
+        if reason.code != self.state.code and reason.code not in self._told:
+            # Once each, however often an outage changes its face.
+            self._told.add(reason.code)
             agent.record("consul", "", reason)
         self.state = reason
         agent.bell.ring()
+
+    async def _tidy(self) -> None:
+        """Take out the records of services that are no longer defined here, whoever wrote them."""
+        if self.ports is not None:
+            there = await self.ports.actual.published()
+            self._agent.publisher.touch(*(there - self._agent.reconciler.runners.keys()))
+
+    @property
+    def lease(self) -> Reason:
+        """How the lease of this node's name is; `lease.none` without any Consul."""
+        if self.ports is None:
+            return because("lease.none", message=views.say(self.state))
+        return self.ports.nodes.lease
+
+    def _lease_changed(self, lease: Reason) -> None:
+        self._agent.record("consul", "", lease)
+        self._agent.bell.ring()
 
     async def _learn_about(self) -> None:
         self.about = await self._agent.tools.link.about()
@@ -117,6 +164,7 @@ class ConsulSide:
                     await registrar.withdraw()
                 else:
                     await registrar.withdraw_one(self._own_id)
+                await ports.nodes.release()
 
     # --- registering --------------------------------------------------------------------
 
@@ -142,17 +190,55 @@ class ConsulSide:
             return None
         return self._registrar.holds(registration_id(self._agent.node, key))
 
+    def in_catalog(self, key: ServiceKey) -> bool | None:
+        """Whether Consul's catalog has its entry; None: not known."""
+        if self._registrar is None:
+            return None
+        return self._registrar.in_catalog(registration_id(self._agent.node, key))
+
     def said(self, service_id: str) -> str:
         """What we told the local Consul agent about an entry of ours; "" for anybody else's.
 
         The catalog hears of an output alone only minutes later (check_update_interval).
         """
-        return self._registrar.said(service_id) if self._registrar is not None else ""
+        if self._registrar is None:
+            return ""
+        return self._registrar.said(self.groups.own_entry(service_id))
 
     @property
     def conflicts(self) -> Sequence[str]:
         """Ids of ours that somebody else's entry occupies."""
         return self._registrar.conflicts if self._registrar is not None else ()
+
+    def flaps(self, key: ServiceKey) -> int:
+        """How often somebody else deregistered its entry while this agent ran."""
+        if self._registrar is None:
+            return 0
+        return self._registrar.flaps.count(registration_id(self._agent.node, key))
+
+    def troubles(self) -> Iterable[Reason]:
+        """What is wrong with single entries of ours, for people."""
+        for key, error in self._broken.items():
+            yield because("registry.broken", service=str(key), error=error)
+        registrar = self._registrar
+        if registrar is None:
+            return
+        for service_id, message in registrar.refused.items():
+            if service_id in registrar.forbidden:
+                yield because("consul.entry_forbidden", id=service_id, message=message)
+            else:
+                yield because("consul.entry_refused", id=service_id, message=message)
+        if not registrar.good:
+            return
+        for service_id, seconds in registrar.drifting.items():
+            yield because("registry.not_in_catalog", id=service_id, seconds=round(seconds, 1))
+        now = asyncio.get_running_loop().time()
+        for service_id, seconds in registrar.flaps.damped(now).items():
+            yield because("registry.damped", id=service_id, limit=UPS, seconds=round(seconds, 1))
+
+    def _event(self, service_id: str, reason: Reason) -> None:
+        self._agent.record("consul", self._name_of(service_id), reason)
+        self._agent.bell.ring()
 
     @property
     def refused(self) -> Mapping[str, str]:
@@ -171,9 +257,33 @@ class ConsulSide:
             if before is not None and before[0] is want and before[1] is state:
                 self._known[key] = before
             else:
-                self._known[key] = want, state, wanted(want, state, agent.owner, views.say)
+                self._known[key] = want, state, self._entry_of(key, want, state, before)
         found = (entry for _, _, entry in self._known.values() if entry is not None)
-        return [*found, *self._own_entry()]
+        return [*found, *self.groups.entries(self._known.values()), *self._own_entry()]
+
+    def _passes(self, entry: Wanted) -> bool:
+        return self._registrar is None or self._registrar.passes(entry.registration)
+
+    def _specs(self) -> Sequence[ServiceSpec]:
+        return list(self._agent.config.services.values())
+
+    def _entry_of(
+        self,
+        key: ServiceKey,
+        want: DesiredService,
+        state: ServiceState,
+        before: tuple[DesiredService, ServiceState, Wanted | None] | None,
+    ) -> Wanted | None:
+        """What should be registered of one service; a bug there keeps what was, and is shown."""
+        try:
+            entry = wanted(want, state, self._agent.owner, views.say)
+        except Exception as error:  # one broken service must never keep the others from Consul
+            if key not in self._broken:
+                log.exception("what to register of %s cannot be worked out", key)
+            self._broken[key] = f"{type(error).__name__}: {error}"
+            return before[2] if before is not None else None
+        self._broken.pop(key, None)
+        return entry
 
     @property
     def _own_id(self) -> str:
@@ -209,8 +319,11 @@ class ConsulSide:
         return (Wanted(with_hash(bare), SetStatus(f"{own}:lictor", Health.PASSING, sentence)),)
 
     def _health_edge(self, service_id: str, passed: bool, output: str) -> None:  # noqa: FBT001
-        rest = service_id.removeprefix(f"lictor:{self._agent.node}:")
-        name, _, instance = rest.partition(":")
+        name, _, instance = self._name_of(service_id).partition("@")
         runner = self._agent.reconciler.runners.get(ServiceKey(name, instance))
         if runner is not None:
             runner.observe(passed=passed, output=output)
+
+    def _name_of(self, service_id: str) -> str:
+        """The service that an id of ours is about, as people write it."""
+        return service_id.removeprefix(f"lictor:{self._agent.node}:").replace(":", "@", 1)

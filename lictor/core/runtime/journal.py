@@ -24,7 +24,18 @@ if TYPE_CHECKING:
     from lictor.core.runtime.store import SqliteStore
 
 #: What a line can be about.
-KINDS = ("agent", "config", "consul", "desired", "hold", "outcome", "phase", "store", "verb")
+KINDS = (
+    "agent",
+    "config",
+    "consul",
+    "desired",
+    "group",
+    "hold",
+    "outcome",
+    "phase",
+    "store",
+    "verb",
+)
 
 MAX_LINES = 1_000  # of one answer
 _COLUMNS = "id, at, kind, subject, code, params, who, data"

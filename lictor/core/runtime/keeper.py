@@ -2,7 +2,8 @@
 
 Verbs, KV edits and config reloads all end here as documents in force. A verb given while Consul is
 away takes effect at once, is remembered as pending, and is pushed when Consul is back, unless
-somebody changed the same key meanwhile (then theirs stands, and the journal says so).
+somebody changed the same key meanwhile (then theirs stands, and the journal says so). Documents
+that vanish and would stop much are held until somebody confirms it.
 """
 
 from __future__ import annotations
@@ -14,27 +15,44 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from lictor.core.errors import ConsulError
-from lictor.core.model.desired import DesiredChange, DesiredState, KvSnapshot, Override
+from lictor.core.errors import ConsulError, Forbidden
+from lictor.core.model.desired import Desired, DesiredChange, DesiredState, KvSnapshot, Override
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
+from lictor.core.planning.absence import HeldBack, hold_back
 from lictor.core.planning.overrides import InForce, keep_good
 from lictor.core.ports import DesiredSource, Store
 from lictor.core.runtime.codec import override_from, override_row
 
 log = logging.getLogger(__name__)
 
-_PUSH_AGAIN = 2.0  # seconds between tries to write what is pending while Consul can be read
+_PUSH_AGAIN = (
+    2.0,
+    10.0,
+)  # seconds, first and longest, between tries to write what is pending while Consul can be read
+_SHOWN = 5  # documents named in one sentence
 _PATIENCE = 3.0  # seconds that a person waits for a mute Consul before the order counts here
 
 
 class DesiredKeeper:
-    """Owns the documents in force. Lives in the event loop's thread."""
+    """Owns the documents in force. Lives in the event loop's thread.
+
+    `merged` gives the desired state that documents make on this host. `held` is a change that is
+    only inferred from absence and waits for `confirm`.
+    """
 
     def __init__(
-        self, store: Store, on_change: Callable[[], None], on_event: Callable[[str, Reason], None]
+        self,
+        store: Store,
+        on_change: Callable[[], None],
+        on_event: Callable[[str, Reason], None],
+        merged: Callable[[InForce], Desired],
     ) -> None:
+        self.held: HeldBack | None = None
+        self._merged = merged
+        self._believed = False
+        self._push_failure: ConsulError | None = None
         self.documents = InForce()
         self.strays: Mapping[str, Reason] = {}
         self.unknown: Reason | None = because("desired.not_read_yet")
@@ -94,7 +112,7 @@ class DesiredKeeper:
             pushing.cancel()
 
     def _lost(self, reason: Reason) -> None:
-        if self.unknown is None:
+        if self.unknown is None or self.unknown.code == "desired.not_read_yet":
             log.warning("desired state cannot be read: %s", reason.code)
             self._on_event("desired", reason)
         self.unknown = reason
@@ -118,7 +136,7 @@ class DesiredKeeper:
         """
         self.strays = snapshot.strays
         before = self.documents
-        after = keep_good(before, snapshot)
+        after = self._hold_back(keep_good(before, snapshot))
         node = {key: override for key, override in after.node.items() if key not in ours}
         node |= {key: before.node[key] for key in ours if key in before.node}
         self.documents = replace(after, node=node)
@@ -128,6 +146,29 @@ class DesiredKeeper:
                 self._on_event(str(key), reason)
         self._on_change()
 
+    def _hold_back(self, after: InForce) -> InForce:
+        """The documents to be in force: those that are gone too, if too much would stop."""
+        held = None if self._believed else hold_back(self.documents, after, self._merged)
+        self._believed = False
+        if held is not None and self.held is None:
+            log.warning("deleted documents would stop %d services: held", len(held.services))
+            self._on_event("desired", held_reason(held))
+        self.held = held
+        return after if held is None else held.kept
+
+    def confirm(self) -> bool:
+        """The operator says that what is gone is gone; whether a held change was released by it.
+
+        Where it is still unknown what is there, the next good read is believed whole.
+        """
+        snapshot = self._source.current() if self._source is not None else None
+        if self.held is not None and snapshot is not None:
+            self._believed = True
+            self._accept(snapshot, frozenset(self._pending))
+            return True
+        self._believed = self.unknown is not None
+        return False
+
     def reconsider(self) -> None:
         """The config changed: what did not fit may fit now, and the other way round."""
         snapshot = self._source.current() if self._source is not None else None
@@ -136,10 +177,17 @@ class DesiredKeeper:
 
     async def _keep_pushing(self) -> None:
         """Try again with orders that Consul did not take although it can be read."""
+        wait = _PUSH_AGAIN[0]
         while True:
-            await asyncio.sleep(_PUSH_AGAIN)
+            await asyncio.sleep(wait)
             if self._pending and self.unknown is None:
                 await self._push()
+            if self._push_failure is None:
+                wait = _PUSH_AGAIN[0]
+            elif isinstance(self._push_failure, Forbidden):
+                wait = _PUSH_AGAIN[1]  # only a person can change that
+            else:
+                wait = min(_PUSH_AGAIN[1], 2 * wait)
 
     async def _push(self) -> frozenset[ServiceKey]:
         """Tell Consul what was ordered while it was away; which documents are ours until it tells.
@@ -166,10 +214,13 @@ class DesiredKeeper:
             try:
                 await self._source.change(key, change)
             except ConsulError as error:
-                log.warning("pending order not written yet: %s", error.message)
+                if self._push_failure is None:  # said once, not every few seconds
+                    log.warning("pending order not written yet: %s", error.message)
+                self._push_failure = error
                 if number:  # only a removal is followed by anything, and after it there is no text
                     self._remember_pending(key, _Pending(pending.changes[number:], None))
                 return False
+        self._push_failure = None
         self._forget_pending(key)
         return True
 
@@ -238,6 +289,16 @@ class DesiredKeeper:
     def _forget_pending(self, key: ServiceKey) -> None:
         self._pending.pop(key, None)
         self._store.save("pending", str(key), None)
+
+
+def held_reason(held: HeldBack) -> Reason:
+    """What is held, for people."""
+    return because(
+        "desired.held",
+        count=len(held.services),
+        of=held.of,
+        documents=", ".join(held.documents[:_SHOWN]) + (", …" if held.documents[_SHOWN:] else ""),
+    )
 
 
 def apply_change(override: Override | None, change: DesiredChange) -> Override | None:

@@ -22,14 +22,14 @@ from lictor.core.errors import (
 )
 from lictor.core.model.desired import DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.reason import Reason, because
-from lictor.core.model.spec import ParamSpec, ParamValue
+from lictor.core.model.reason import because
 from lictor.core.model.state import Phase
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.hold_orders import HoldOrders, until_from
 from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, typed, unix
 from lictor.core.runtime.outcomes import Order
 from lictor.core.runtime.refusals import (
     held_against,
@@ -38,10 +38,10 @@ from lictor.core.runtime.refusals import (
     refuse_to_hurt,
     told,
 )
+from lictor.core.runtime.remote_orders import RemoteOrders, Verb
 from lictor.core.runtime.waiting import Goal, wait_for
 
 _VERBS = {"start": "running", "stop": "stopped", "restart": "running"}
-_WORDS = {"running": "start", "stopped": "stop"}
 _LATER = 0.001  # seconds; orders are written to the millisecond
 _SETTLE = 2.0  # seconds for KV's own watch to bring a change back
 #: Errors that are no event: a slip of the hand, or a wait that was over before the order was.
@@ -103,6 +103,14 @@ class Orders:
         if verb not in _VERBS:
             raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
         names, agent = args.get("names") or [], self._agent
+        if args.get("node") not in {None, "", agent.node}:
+            reason, yes, wait = (
+                str(args.get("reason") or ""),
+                bool(args.get("yes")),
+                args.get("wait"),
+            )
+            order = Verb(verb, who, reason, self._until(args), yes, bool(wait), limit_of(args))
+            return await RemoteOrders(agent).change(order, str(args["node"]), names, emit)
         keys = services_meant(agent, names)
         if names:
             refuse_infrastructure(agent, keys)
@@ -119,14 +127,14 @@ class Orders:
         waited = bool(args.get("wait"))
         if waited:
             # One moment for all: what was ordered before it counts, whoever's clock is finer.
-            restart = _unix(asked.at) if verb == "restart" else None
+            restart = unix(asked.at) if verb == "restart" else None
             goal = Goal(Phase.STOPPED if verb == "stop" else Phase.READY, True, restart)
-            limit = _limit(args)
+            limit = limit_of(args)
             rows = await wait_for(agent, moved, goal, limit=limit, emit=emit)
         else:
             rows = [self._result(key) for key in moved]
         done = {
-            key: {**row, "result": _word(row, written[key], waited=waited)}
+            key: {**row, "result": result_word(row, written[key], waited=waited)}
             for key, row in zip(moved, rows, strict=True)
         }
         return [done[key] if key in done else self._held_row(key, verb) for key in keys]
@@ -138,11 +146,11 @@ class Orders:
             started = reconciler.runners[key].state.started_wall or 0.0
             ordered = reconciler.desired[key].restart_wall or 0.0
             newest = max(newest, started + _LATER, ordered + _LATER)
-        return _text(datetime.fromtimestamp(newest, UTC))
+        return rfc3339(datetime.fromtimestamp(newest, UTC))
 
     def _until(self, args: dict[str, Any]) -> str | None:
         until = until_from(args, self._agent.tools.clock.wall())
-        return None if until is None else _text(datetime.fromtimestamp(until, UTC))
+        return None if until is None else rfc3339(datetime.fromtimestamp(until, UTC))
 
     def _held_row(self, key: ServiceKey, verb: str) -> dict[str, Any]:
         """A verb for all services leaves those alone that somebody holds."""
@@ -204,10 +212,10 @@ class Orders:
             return "already"
         agent = self._agent
         before = agent.reconciler.desired.get(key)
-        agent.record("verb", str(key), _spoken(change), who=change.by, until=change.until)
+        agent.record("verb", str(key), spoken(change), who=change.by, until=change.until)
         written = await agent.keeper.change(key, change)
-        restart = _unix(change.restart) if change.restart else None
-        agent.outcomes.ordered(key, Order(asked.verb, asked.who, _unix(asked.at), restart))
+        restart = unix(change.restart) if change.restart else None
+        agent.outcomes.ordered(key, Order(asked.verb, asked.who, unix(asked.at), restart))
         if not written:
             return "pending"
         loop = asyncio.get_running_loop()
@@ -222,8 +230,8 @@ class Orders:
             raise UsageError(f"Cannot wait for {wanted!r}: expected ready or stopped.")
         keys = services_meant(self._agent, args.get("names") or [])
         goal = Goal(Phase(wanted), order=False)
-        results = await wait_for(self._agent, keys, goal, limit=_limit(args), emit=emit)
-        return [{**result, "result": _word(result, "", waited=True)} for result in results]
+        results = await wait_for(self._agent, keys, goal, limit=limit_of(args), emit=emit)
+        return [{**result, "result": result_word(result, "", waited=True)} for result in results]
 
     async def _set(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
         key, params = self._one(args), dict(args.get("params") or {})
@@ -234,15 +242,15 @@ class Orders:
             raise UsageError(
                 f"{key} has no parameter {unknown[0]!r}.", hint=f"Its parameters are: {known}."
             )
-        typed = {name: _typed(name, value, specs[name]) for name, value in params.items()}
-        for name, value in typed.items():
+        values = {name: typed(name, value, specs[name]) for name, value in params.items()}
+        for name, value in values.items():
             # Refused before it is written: KV keeps its good document, and an order that waits for
             # Consul never brings a value past `choices` and `pattern`.
             problem = bad_value(specs[name], value)
             if problem:
                 raise UsageError(f"{key} {name}: {problem}.", hint="Nothing was changed.")
         change = DesiredChange(
-            params=typed, until=self._until(args), by=who, reason=str(args.get("reason") or "")
+            params=values, until=self._until(args), by=who, reason=str(args.get("reason") or "")
         )
         return await self._edit(key, self._on_top(key, change))
 
@@ -268,7 +276,7 @@ class Orders:
         written = await agent.keeper.change(key, change)
         result = "done" if written else "pending"
         agent.record(
-            "verb", str(key), _spoken(change), who=change.by, until=change.until, outcome=result
+            "verb", str(key), spoken(change), who=change.by, until=change.until, outcome=result
         )
         if written:
             await agent.bell.wait(0.5)
@@ -310,7 +318,9 @@ class Orders:
         ports = self._agent.consul.ports
         if ports is None:
             raise ConsulUnreachable(views.say(self._agent.consul.state))
-        await ports.desired.confirm()
+        keeper = self._agent.keeper
+        if not keeper.confirm() or keeper.unknown is not None:
+            await ports.desired.confirm()
         said = because("verb.ordered", what="confirm", by=who)
         self._agent.record("verb", "", said, who=who, outcome="done")
         return {}
@@ -354,57 +364,3 @@ class Orders:
             "reasons": record["reasons"],
             "outcome": "",
         }
-
-
-def _word(result: dict[str, Any], written: str, *, waited: bool) -> str:
-    outcome = str(result.pop("outcome", ""))
-    if waited and outcome:
-        return "already" if written == "already" and outcome == "done" else outcome
-    return written or "requested"
-
-
-def _typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
-    """What was typed as text, as the parameter's own type (that of its default)."""
-    text = str(value).strip()
-    try:
-        if isinstance(spec.default, bool):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-                text.lower()
-            ]
-        if isinstance(spec.default, int):
-            return int(text)
-        if isinstance(spec.default, float):
-            return float(text)
-    except (KeyError, ValueError):
-        kind = type(spec.default).__name__
-        raise UsageError(f"{name}={text!r} is not a value of type {kind}.") from None
-    return str(value)
-
-
-def _limit(args: dict[str, Any]) -> float | None:
-    value = args.get("timeout")
-    return float(value) if isinstance(value, int | float) and value > 0 else None
-
-
-def _text(moment: datetime) -> str:
-    return moment.isoformat(timespec="milliseconds")
-
-
-def _unix(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
-
-
-def _spoken(change: DesiredChange) -> Reason:
-    """The order as a line of the journal."""
-    what = _WORDS.get(change.state or "", "params")
-    if change.remove:
-        what = "unset"
-    elif change.restart:
-        what = "restart"
-    elif change.params:
-        what = ", ".join(f"{name}={value}" for name, value in change.params.items())
-    elif change.unset_params:
-        what = f"unset {', '.join(change.unset_params)}"
-    if change.reason:
-        return because("verb.ordered_because", by=change.by or "?", what=what, why=change.reason)
-    return because("verb.ordered", by=change.by or "?", what=what)

@@ -12,10 +12,11 @@ from lictor.core.errors import ConsulUnreachable, NoSuchService, UsageError
 from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
-from lictor.core.runtime import views
+from lictor.core.runtime import discovering, explaining, nodes_view, views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.journal import KINDS, MAX_LINES, JournalQuery, stream_events
+from lictor.core.runtime.keeper import held_reason
 from lictor.core.runtime.logs_view import Wanted, stream_logs
 from lictor.core.runtime.meant import services_meant
 
@@ -28,11 +29,13 @@ class Questions:
         self.ops = {
             "status": self._status,
             "overview": self._overview,
+            "nodes": self._nodes,
             "plan": self._plan,
             "health": self._health,
             "logs": self._logs,
             "events": self._events,
             "discover": self._discover,
+            "explain": self._explain,
             "env": self._env,
         }
 
@@ -58,6 +61,7 @@ class Questions:
                     containment=runner.containment,
                     notes=runner.notes(),
                 )
+                record["in_catalog"] = agent.consul.in_catalog(key)
             records.append(record)
         return records
 
@@ -65,6 +69,7 @@ class Questions:
         agent = self._agent
         state = agent.consul.state
         link = agent.tools.link
+        lease = agent.consul.lease
         return {
             "node": agent.node,
             "version": __version__,
@@ -81,6 +86,12 @@ class Questions:
                 "ui": agent.consul.about.get("ui"),
                 "dns": agent.consul.about.get("dns"),
             },
+            "lease": {
+                "state": lease.code.rpartition(".")[2],
+                "sentence": views.say(lease),
+                "reason": lease.code,
+                "reason_params": dict(lease.params),
+            },
             "web": agent.web_url,
             "warnings": [
                 {"sentence": views.say(why), "reason": why.code, "reason_params": dict(why.params)}
@@ -88,13 +99,39 @@ class Questions:
             ],
         }
 
+    async def _nodes(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        """All nodes and their services; of this node what is so now, not what was published."""
+        agent = self._agent
+        ports = agent.consul.ports
+        if ports is None:
+            raise ConsulUnreachable(views.say(agent.consul.state))
+        seen, wall = await ports.nodes.read(), agent.tools.clock.wall()
+        names = [_parsed(name) for name in args.get("names") or []]
+        others = [one for one in seen if one.node != agent.node]
+        rows = nodes_view.service_records(others, names, wall)
+        usage = agent.usage()
+        here = [key for key in agent.reconciler.runners if key not in agent.infrastructure]
+        rows += [
+            agent.view(key, usage) | {"agent_state": "running", "agent_age_s": 0.0}
+            for key in here
+            if not names or any(nodes_view.meant(key, name) for name in names)
+        ]
+        rows.sort(key=lambda row: (row["node"], row["name"], row["instance"] or ""))
+        return {"nodes": [nodes_view.node_record(one, wall) for one in seen], "services": rows}
+
     def _warnings(self) -> Iterable[Reason]:
         agent = self._agent
         keeper = agent.keeper
         if agent.consul.state.code != "consul.ok":
             yield agent.consul.state
+        if agent.consul.lease.code == "lease.refused":
+            yield agent.consul.lease
         if keeper.unknown is not None and agent.consul.state.code == "consul.ok":
             yield keeper.unknown
+        for key, error in agent.reconciler.broken.items():
+            yield because("plan.broken", service=str(key), error=error)
+        if keeper.held is not None:
+            yield held_reason(keeper.held)
         for key in keeper.pending:
             yield because("pending.waiting", service=str(key))
         for name, why in keeper.strays.items():
@@ -102,10 +139,10 @@ class Questions:
         for key, why in keeper.documents.refused.items():
             if key not in agent.reconciler.runners:
                 yield because("kv.stray", key=str(key), why=views.say(why))
+        yield from agent.consul.groups.trouble.values()
         for service_id in agent.consul.conflicts:
             yield because("consul.id_taken", id=service_id)
-        for service_id, message in agent.consul.refused.items():
-            yield because("consul.entry_refused", id=service_id, message=message)
+        yield from agent.consul.troubles()
         trouble = agent.tools.store.trouble()
         if trouble is not None:
             yield trouble
@@ -120,7 +157,16 @@ class Questions:
                 "sentence": views.say(action.reason),
             }
             for action in self._agent.reconciler.preview().actions
-        ]
+        ] + self._held_plan()
+
+    def _held_plan(self) -> list[dict[str, Any]]:
+        """Stops that wait for `lictor confirm`."""
+        held = self._agent.keeper.held
+        if held is None:
+            return []
+        why = held_reason(held)
+        row = {"reason": why.code, "reason_params": dict(why.params), "sentence": views.say(why)}
+        return [{"action": "held", "service": str(key), **row} for key in held.services]
 
     async def _health(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         keys = services_meant(self._agent, args.get("names") or [])
@@ -186,24 +232,24 @@ class Questions:
     @staticmethod
     def _subject(name: object) -> str:
         """A service's name as the journal has it; it may have been removed from the config."""
-        try:
-            return str(ServiceKey.parse(str(name)))
-        except BadName as error:
-            raise NoSuchService(f"No service {name!r}: {error}.") from None
+        return str(_parsed(name))
 
-    async def _discover(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
-        ports = self._agent.consul.ports
-        if ports is None:
-            raise ConsulUnreachable(views.say(self._agent.consul.state))
-        found = await ports.discovery.discover(
-            args.get("name"), tag=args.get("tag"), dc=args.get("dc")
-        )
-        records = [views.instance_record(one) for one in found]
-        for record in records:
-            if record["health"] == "critical":
-                record["output"] = self._agent.consul.said(record["id"]) or record["output"]
-        return records
+    async def _discover(self, args: dict[str, Any], _who: str, emit: Emit) -> Any:
+        return await discovering.discover(self._agent, args, emit)
+
+    async def _explain(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        keys = services_meant(self._agent, args.get("names") or [], infrastructure=True)
+        found = await asyncio.gather(*(explaining.explain(self._agent, key) for key in keys))
+        return [explaining.record(one, self._agent.node) for one in found]
 
     async def _env(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         exports = dict(self._agent.tools.link.exports())
         return {**exports, "LICTOR_NODE": self._agent.node}
+
+
+def _parsed(name: object) -> ServiceKey:
+    """A name that need not be defined on this host."""
+    try:
+        return ServiceKey.parse(str(name))
+    except BadName as error:
+        raise NoSuchService(f"No service {name!r}: {error}.") from None

@@ -14,7 +14,7 @@ from dataclasses import replace
 
 from lictor.core.model.desired import Desired, DesiredState, Source
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.plan import Plan, Verb
+from lictor.core.model.plan import Action, Plan, Verb
 from lictor.core.model.state import Identity, ServiceState
 from lictor.core.planning.reconcile import plan
 from lictor.core.ports import Clock
@@ -40,6 +40,7 @@ class Reconciler:
         self._halted = False
         self._spared: frozenset[ServiceKey] = frozenset()
         self._memory: Mapping[ServiceKey, tuple[Identity, int]] = {}
+        self.broken: dict[ServiceKey, str] = {}
 
     @property
     def desired(self) -> Desired:
@@ -94,7 +95,7 @@ class Reconciler:
 
     def preview(self) -> Plan:
         """What would be done now, for `lictor plan`."""
-        return plan(self._desired, self.actual(), self._clock.now(), memory=self._used())
+        return self._plan({**self._desired, **self.runners})
 
     async def keep_passing(self) -> None:
         """The safety net: a full pass every ten seconds, for ever."""
@@ -107,8 +108,23 @@ class Reconciler:
         if self._paused:
             return
         dirty, self._dirty = self._dirty, set()
-        now, used = self._clock.now(), self._used()
-        self._act(plan(self._desired, self.actual(), now, only=dirty, memory=used))
+        self._act(self._plan(dirty))
+
+    def _plan(self, keys: Iterable[ServiceKey]) -> Plan:
+        """The next steps of some services. One that cannot be planned keeps no other from it."""
+        actual, now, used = self.actual(), self._clock.now(), self._used()
+        steps: list[Action] = []
+        for key in dict.fromkeys(keys):
+            try:
+                found = plan(self._desired, actual, now, only=[key], memory=used)
+            except Exception as error:
+                if key not in self.broken:
+                    log.exception("no plan for %s", key, extra={"service": str(key)})
+                self.broken[key] = f"{type(error).__name__}: {error}"
+            else:
+                self.broken.pop(key, None)
+                steps += found.actions
+        return Plan(tuple(steps))
 
     def _used(self) -> Mapping[ServiceKey, int]:
         return {

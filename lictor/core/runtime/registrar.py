@@ -3,7 +3,8 @@
 It wakes on every change of phase and does a full read every ten seconds. It compares first and
 writes only what differs; while nothing differs, nothing in Consul moves. When Consul cannot be
 reached it says so once, retries with jitter, and forgets what it believed, so the next good read
-decides. A failed or forbidden read never deregisters anything.
+decides. A failed or forbidden read never deregisters anything. What the agent took and the catalog
+has not (or still has) is noticed and pushed again; what comes and goes too often is damped.
 """
 
 from __future__ import annotations
@@ -11,31 +12,37 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 
-from lictor.core.errors import BadRequest, ConsulError
+from lictor.core.errors import ConsulError, Forbidden
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import (
     OWNER_META,
     Deregister,
     Register,
+    Registration,
     RegistryView,
     RemoveCheck,
-    SetStatus,
     Write,
 )
 from lictor.core.model.state import Health
-from lictor.core.planning.registration import Owner, Wanted, after, conflicts, diff
+from lictor.core.planning.registration import Owner, Wanted, after, conflicts, diff, farewell
 from lictor.core.ports import Registry
+from lictor.core.runtime.drift import Drift
+from lictor.core.runtime.entry_writer import EntryWriter
+from lictor.core.runtime.flaps import Flaps
+from lictor.core.runtime.promotion import write_in_order
 
 log = logging.getLogger(__name__)
 
 FULL_READ = 10.0  # seconds between complete comparisons
-_AT_ONCE = 8  # writes under way at one time
 _ASKED = ("http", "tcp")  # kinds of checks that Consul does itself
+_WELL = ("passing", "warning")  # what Consul's DNS answers with
 _SETTLE = 2.0  # seconds until the catalog has certainly heard of a renewed check
 _RETRY = (0.25, 10.0)  # seconds, first and longest
+_DENIED = 10.0  # seconds until rights are asked for again: only a person can change them
 _GATHER = 0.01  # seconds in which changes gather before Consul is told
 _GATHER_AWAY = 0.2  # the same while it does not answer: each change would be another try
 
@@ -44,7 +51,7 @@ class Registrar:
     """One writer for all of our entries in the local Consul agent.
 
     `entries()` gives what should be there now; `on_health(check_id, passed, output)` is told what
-    Consul's own checks say; `reason_of` turns a failure into its reason.
+    Consul's own checks say; `on_event(service_id, reason)` what happened to our entries unasked.
     """
 
     def __init__(
@@ -56,6 +63,7 @@ class Registrar:
         on_health: Callable[[str, bool, str], None],
         on_state: Callable[[Reason], None],
         jitter: Callable[[], float],
+        on_event: Callable[[str, Reason], None] = lambda _id, _reason: None,
     ) -> None:
         self._registry = registry
         self._owner = owner
@@ -63,6 +71,7 @@ class Registrar:
         self._on_health = on_health
         self._on_state = on_state
         self._jitter = jitter
+        self._on_event = on_event
         self._wake = asyncio.Event()
         self._seen: RegistryView | None = None
         self._fresh: set[str] = set()
@@ -71,13 +80,33 @@ class Registrar:
         self._good = False
         self._again = False
         self._met_before = False
+        self._failing = False
+        self._torn = True  # contact was lost since the last full read
+        self._held: frozenset[str] = frozenset()  # ours, when all was last as it should be
+        self._credential = ""
+        self._drift = Drift(owner)
+        self._writer = EntryWriter(self._apply)
         self.conflicts: list[str] = []
-        self.refused: dict[str, str] = {}
 
     @property
     def good(self) -> bool:
         """Whether the last contact with Consul went well."""
         return self._good
+
+    @property
+    def refused(self) -> Mapping[str, str]:
+        """Entries that Consul does not take, by id, with its own words."""
+        return self._writer.refused
+
+    @property
+    def forbidden(self) -> AbstractSet[str]:
+        """Those of the refused for which our token lacks a rule."""
+        return self._writer.forbidden
+
+    @property
+    def flaps(self) -> Flaps:
+        """What was taken out by others, and what is damped."""
+        return self._writer.flaps
 
     def wake(self) -> None:
         """What should be registered may have changed."""
@@ -105,13 +134,16 @@ class Registrar:
                     next_read = loop.time() + FULL_READ
                 await self.sync()
                 failures = 0
-                timeout = max(0.0, next_read - loop.time())
+                timeout = self._until(next_read)
             except ConsulError as error:
                 self._lost(error)
                 failures += 1
                 timeout = min(_RETRY[1], _RETRY[0] * 2.0 ** min(failures, 10))
                 timeout *= 0.5 + 0.5 * abs(self._jitter())
                 next_read = 0.0
+                if isinstance(error, Forbidden):
+                    await asyncio.sleep(_DENIED)  # whatever else happens
+                    continue
                 self._wake.clear()  # while Consul is away, only time brings the next try
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(timeout):
@@ -121,41 +153,119 @@ class Registrar:
                     await asyncio.sleep(_GATHER if failures == 0 else _GATHER_AWAY)
             self._wake.clear()
 
+    def _until(self, next_read: float) -> float:
+        """Seconds until there is something to do again, if nothing happens."""
+        now = asyncio.get_running_loop().time()
+        drifting = self._drift.next_look(now)
+        wait = next_read - now if drifting is None else min(next_read - now, drifting)
+        return max(0.0, wait)
+
     async def sync(self) -> None:
         """Make Consul hold what it should; raises `ConsulError` and forgets the cache on failure."""
         entries = self._entries()
-        if self._seen is None:
-            if not self._good:
-                await self._registry.ready()
-            self._again = False  # what was noticed until now, this read will show
-            self._seen = await self._registry.read()
-            self.conflicts = conflicts(entries, self._seen, self._owner)
-        if not self._good:
-            self._good = True
-            log.info("Consul answers; registrations are being compared")
-            self._on_state(because("consul.ok"))
-            if self._met_before:
-                # A Consul that was restarted knows no verdict and starts every check critical; ours
-                # is fresher, because the runners probed while it was away.
-                self._fresh |= {
-                    entry.registration.service_id
-                    for entry in entries
-                    if entry.status is not None and entry.status.status is Health.PASSING
-                }
-            self._met_before = True
-        fresh = self._fresh.copy()
+        seen, taken = self._seen, frozenset[str]()
+        if seen is None:
+            seen, taken = await self._read(entries)
         try:
-            await self._write_all(diff(entries, self._seen, self._owner))
+            await self._make_true(entries, seen)
+            if not self._good:
+                self._found(entries)
+            fresh = self._fresh.copy()
             await self._renew(entries, fresh)
         except ConsulError:
             self._seen = None
             raise
         self._settle(fresh)
+        self._count_taken(taken)
+
+    async def _read(self, entries: Sequence[Wanted]) -> tuple[RegistryView, frozenset[str]]:
+        """Look at everything; and which entries somebody took out since it was last all right."""
+        if not self._good or self._torn:
+            # The local agent answers for itself for hours after its servers are gone.
+            await self._registry.ready()
+        self._again = False  # what was noticed until now, this read will show
+        self._seen = seen = await self._registry.read()
+        self.conflicts = conflicts(entries, seen, self._owner)
+        torn, self._torn = self._torn, False
+        # After a gap in the contact, Consul itself may have lost them: that is nobody's doing.
+        return seen, frozenset() if torn else self._held - seen.services.keys()
+
+    def _found(self, entries: Sequence[Wanted]) -> None:
+        """Consul answers, for the first time or again."""
+        self._good, self._failing = True, False
+        log.info("Consul answers; registrations are being compared")
+        self._on_state(because("consul.ok"))
+        if self._met_before:
+            # A Consul that was restarted knows no verdict and starts every check critical; ours
+            # is fresher, because the runners probed while it was away.
+            self._fresh |= {
+                entry.registration.service_id
+                for entry in entries
+                if entry.status is not None and entry.status.status is Health.PASSING
+            }
+        self._met_before = True
+
+    async def _make_true(self, entries: Sequence[Wanted], seen: RegistryView) -> None:
+        """Write what differs, and push again what did not arrive."""
+        now = asyncio.get_running_loop().time()
+        wanted = {entry.registration.service_id: entry.registration for entry in entries}
+        ours = {name: it for name, it in wanted.items() if name not in self.conflicts}
+        credential = self._registry.credential()
+        self._drift.look(seen, self._watched, now)
+        missing = {n: s for n, s in self._drift.missing(now).items() if n in ours}
+        again = self._drift.due(now, missing)
+        for name in self._drift.news(missing):
+            log.warning("the catalog lacks %s, which its agent has", name)
+            told = because("registry.not_in_catalog", id=name, seconds=round(missing[name], 1))
+            self._on_event(name, told)
+        if credential != self._credential:
+            # Consul keeps with each entry the token that registered it. Once that token is gone it
+            # could neither be kept true nor taken out, so a new one is made known before that.
+            again = list(ours)
+        self._writer.forget_all_but(wanted.keys())
+        writes = self._writer.permitted(diff(entries, seen, self._owner), seen)
+        planned = {write.registration.service_id for write in writes if isinstance(write, Register)}
+        writes += [Register(ours[name]) for name in again if name not in planned]
+        await write_in_order(self._writer.write, self._registry, writes, seen)
+        if ours and self.forbidden >= ours.keys():  # then it is not about the entries
+            raise Forbidden(self.refused[next(iter(ours))])
+        self._credential = credential
+        after_all = self._seen or seen
+        self._held = frozenset(name for name in ours if name in after_all.services)
+        await self._take_out_ghosts(now, wanted.keys())
+
+    def _count_taken(self, taken: frozenset[str]) -> None:
+        for service_id in sorted(taken & self._held):
+            count = self.flaps.taken_out(service_id)
+            if count & (count - 1) == 0:  # 1, 2, 4, 8, …: a fight must not fill the journal
+                log.warning("somebody deregistered %s (%d times); registered", service_id, count)
+                self._on_event(service_id, because("registry.taken_out", count=count))
+
+    async def _take_out_ghosts(self, now: float, wanted: Collection[str]) -> None:
+        """Entries of ours that the catalog keeps although the local agent has dropped them."""
+        due = self._drift.due(now, [n for n in self._drift.ghosts(now) if n not in wanted])
+        if not due:
+            return
+        listed = await self._registry.in_catalog()
+        for service_id in due:
+            ghost = listed.get(service_id)
+            if ghost is None or ghost.meta.get(OWNER_META) != self._owner.uuid:
+                continue
+            log.warning("the catalog still has %s; it is taken out", service_id)
+            await self._writer.write(farewell(ghost))
+            self._on_event(service_id, because("registry.ghost"))
+
+    @property
+    def drifting(self) -> Mapping[str, float]:
+        """Entries that the agent has and the catalog has not, and for how many seconds."""
+        listed = self._watched or {}
+        found = self._drift.missing(asyncio.get_running_loop().time())
+        return {name: s for name, s in found.items() if f"{name}:lictor" not in listed}
 
     async def withdraw(self) -> None:
         """Deregister everything of ours; for the end of the agent."""
         seen = await self._registry.read()
-        await self._write_all(diff((), seen, self._owner))
+        await self._writer.write(diff((), seen, self._owner))
 
     async def withdraw_one(self, service_id: str) -> None:
         """Deregister one entry of ours, if it is there."""
@@ -167,6 +277,19 @@ class Registrar:
     def holds(self, service_id: str) -> bool | None:
         """Whether the local Consul agent has this entry; None when that is not known."""
         return None if self._seen is None else service_id in self._seen.services
+
+    def in_catalog(self, service_id: str) -> bool | None:
+        """Whether the catalog has this entry, by its checks; None when that is not known."""
+        if self._watched is None:
+            return None
+        return f"{service_id}:lictor" in self._watched
+
+    def passes(self, entry: Registration) -> bool:
+        """Whether every check of this entry passes in the catalog; true where that is not known."""
+        watched = self._watched
+        return watched is None or all(
+            watched.get(check.check_id, ("", ""))[0] in _WELL for check in entry.checks
+        )
 
     def said(self, service_id: str) -> str:
         """The sentence that our own check of this entry carries, if it is there."""
@@ -186,6 +309,7 @@ class Registrar:
                     if self._watched is not None:
                         self._look_again()
                     self._watched = None
+                    self._torn = True
 
     def _lacks(self, checks: Mapping[str, tuple[str, str]]) -> bool:
         """Whether a check of ours is gone: Consul was emptied, or somebody took an entry out."""
@@ -225,35 +349,6 @@ class Registrar:
         if self._watched is not None:
             self._tell({k: v for k, v in self._watched.items() if k.startswith(f"{service_id}:")})
 
-    async def _write_all(self, writes: Sequence[Write]) -> None:
-        """Apply writes: in order for one service, several services at once."""
-        if not writes:
-            return
-        lanes: dict[str, list[Write]] = {}
-        for write in writes:
-            lanes.setdefault(_service_of(write), []).append(write)
-        gate = asyncio.Semaphore(_AT_ONCE)
-
-        async def lane(service_id: str, work: Sequence[Write]) -> None:
-            async with gate:
-                try:
-                    for write in work:
-                        await self._apply(write)
-                except BadRequest as error:  # this entry alone: the others are not its hostages
-                    if self.refused.get(service_id) != error.message:
-                        log.warning("Consul refuses %s: %s", service_id, error.message)
-                    self.refused[service_id] = error.message
-                else:
-                    self.refused.pop(service_id, None)
-
-        results = await asyncio.gather(
-            *(lane(service_id, work) for service_id, work in lanes.items()),
-            return_exceptions=True,
-        )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-
     async def _apply(self, write: Write) -> None:
         await self._registry.apply(write)
         if self._seen is not None:
@@ -278,24 +373,17 @@ class Registrar:
                 for check in checks
                 if (known := seen.checks.get(check.check_id)) and known.status != "passing"
             ]
-            for check_id in old:
-                await self._apply(RemoveCheck(check_id))
-            if old:
-                await self._apply(Register(entry.registration))
+            again = Register(entry.registration)
+            if old and not self._writer.too_often(again):  # else its own next answer decides
+                await self._writer.write([*map(RemoveCheck, old), again])
 
     def _lost(self, error: ConsulError) -> None:
         self._seen = None
-        if self._good:
-            log.warning("Consul is lost: %s", error.message)
-        self._good = False
-        self._on_state(Reason(error.code, {"message": error.message}))
-
-
-def _service_of(write: Write) -> str:
-    match write:
-        case Register(registration):
-            return registration.service_id
-        case Deregister(service_id):
-            return service_id
-        case RemoveCheck(check_id) | SetStatus(check_id):
-            return check_id.rpartition(":")[0]
+        if not self._failing:
+            log.warning("Consul cannot be used: %s", error.message)
+        self._good, self._failing, self._torn = False, True, True
+        self._held = frozenset()
+        if isinstance(error, Forbidden) and error.unknown_token:
+            self._on_state(because("consul.unknown_token"))
+        else:
+            self._on_state(Reason(error.code, {"message": error.message}))

@@ -391,7 +391,8 @@ class Runner:
     def _due(self, when: float) -> None:
         """Ask for a new plan; a timer may come a moment early, for which a plan would do nothing."""
         if self._around.clock.now() < when:
-            self._wake_at(when)
+            # Not `_wake_at`: by then it may be time, and it would do nothing.
+            self._call_at(when, lambda: self._due(when))
         else:
             self._around.wake(self.key)
 

@@ -11,7 +11,15 @@ from collections.abc import AsyncGenerator, Callable, Mapping
 from lictor.core.errors import ConsulError, NotFound
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.reason import because
-from lictor.core.model.registration import RegistryView, SeenCheck, SeenService, SetStatus, Write
+from lictor.core.model.registration import (
+    Deregister,
+    Register,
+    RegistryView,
+    SeenCheck,
+    SeenService,
+    SetStatus,
+    Write,
+)
 from lictor.core.model.state import Health
 from lictor.core.planning.registration import after
 
@@ -27,6 +35,9 @@ class FakeRegistry:
         self.view = RegistryView()
         self.writes: list[Write] = []
         self.reads = 0
+        self.token = ""
+        self.ghosts: dict[str, SeenService] = {}
+        self.lost_by_catalog: set[str] = set()
         self.refuse: Callable[[Write], ConsulError | None] = lambda _: None
         self._failure: ConsulError | None = None
         self._bell = asyncio.Event()
@@ -40,6 +51,16 @@ class FakeRegistry:
         """An entry that somebody else registered."""
         services = {**self.view.services, service.service_id: service}
         self.view = RegistryView(services, self.view.checks)
+
+    def lose_in_catalog(self, service_id: str) -> None:
+        """Somebody deregistered it in the catalog; the agent does not notice."""
+        self.lost_by_catalog.add(service_id)
+        self._ring()
+
+    def put_ghost(self, service: SeenService) -> None:
+        """An entry that the catalog keeps although the agent has dropped it."""
+        self.ghosts[service.service_id] = service
+        self._ring()
 
     def put_check(self, check_id: str, status: str, output: str = "", service_id: str = "") -> None:
         """Consul's own verdict on a check, or a check that somebody else made."""
@@ -60,6 +81,16 @@ class FakeRegistry:
         await self.ready()
         return self.view
 
+    async def in_catalog(self) -> Mapping[str, SeenService]:
+        """What the agent holds, but for `lost_by_catalog`; and the `ghosts`."""
+        await self.ready()
+        there = {k: v for k, v in self.view.services.items() if k not in self.lost_by_catalog}
+        return {**there, **self.ghosts}
+
+    def credential(self) -> str:
+        """The `token`."""
+        return self.token
+
     async def ready(self) -> None:
         """Raise the failure, if one was told."""
         await asyncio.sleep(0)
@@ -79,6 +110,10 @@ class FakeRegistry:
                 write = SetStatus(write.check_id, Health.CRITICAL, write.output)
         self.writes.append(write)
         self.view = after(self.view, write)
+        if isinstance(write, Register):  # the agent pushes it to the catalog, known or not
+            self.lost_by_catalog.discard(write.registration.service_id)
+        elif isinstance(write, Deregister):
+            self.ghosts.pop(write.service_id, None)
         self._ring()
 
     async def watch_health(
@@ -98,7 +133,13 @@ class FakeRegistry:
     def _verdicts(self) -> Known[Mapping[str, tuple[str, str]]] | Unknown:
         if self._failure is not None:
             return Unknown(because(self._failure.code))
-        return Known({name: (c.status, c.output) for name, c in self.view.checks.items()})
+        listed = {
+            name: (c.status, c.output)
+            for name, c in self.view.checks.items()
+            if c.service_id not in self.lost_by_catalog
+        }
+        kept = {f"{name}:lictor": ("passing", "") for name in self.ghosts}
+        return Known({**listed, **kept})
 
     def _ring(self) -> None:
         self._bell.set()

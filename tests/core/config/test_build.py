@@ -247,7 +247,7 @@ def test_as_root_a_service_without_user_is_noted(tmp_path):
 def test_what_has_no_effect_yet_is_noted_at_its_key(tmp_path):
     text = (
         "web: {tls: {cert: c, key: k}}\nservices:\n"
-        "  a: {command: [x], gpu: {memory: 1GiB}, activation: on-demand, rank: 3}\n"
+        "  a: {command: [x], gpu: {memory: 1GiB}, activation: on-demand, metrics: /m}\n"
         "  b: {driver: docker, docker: {image: i}}\n"
         "  c: {command: [x], activation: manual, checks: {k: {kafka: 'h:1'}, t: {tcp: 'h:2'}}}\n"
     )
@@ -256,7 +256,7 @@ def test_what_has_no_effect_yet_is_noted_at_its_key(tmp_path):
         (1, 7, "web.tls"),
         (3, 21, "services.a.gpu"),
         (3, 42, "services.a.activation"),
-        (3, 65, "services.a.rank"),
+        (3, 65, "services.a.metrics"),
         (4, 7, "services.b.driver"),
         (5, 54, "services.c.checks.k.kafka"),
     ]

@@ -135,6 +135,12 @@ async def test_another_agents_service_is_never_adopted(spec, dead_agent, tmp_pat
     assert marked(agent_id) == [identity.pid]
 
 
+@pytest.mark.checklist(
+    23,
+    "a remembered pid",
+    "another program has it now",
+    "neither adopted nor killed",
+)
 async def test_a_stranger_with_a_reused_pid_is_refused(driver, spec, tmp_path):
     with subprocess.Popen(["sleep", "60"], start_new_session=True) as stranger:
         proc = read_proc(stranger.pid)

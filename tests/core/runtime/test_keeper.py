@@ -11,14 +11,17 @@ from lictor.core.errors import ConsulUnreachable, Forbidden
 from lictor.core.model.desired import DesiredChange, DesiredState
 from lictor.core.model.reason import because
 from lictor.core.model.spec import ParamSpec
+from lictor.core.planning.overrides import Host as Ability
+from lictor.core.planning.overrides import merge
 from lictor.core.runtime.keeper import DesiredKeeper, apply_change, merge_changes
 from lictor.core.testing import FakeDesired, MemoryStore
-from tests.core.build import key
+from tests.core.build import key, spec
 from tests.core.virtual import virtual
 
 LOST = ConsulUnreachable("no connection")
 STOP = DesiredChange(state="stopped", by="anna")
 START = DesiredChange(state="running", by="anna")
+SERVICES = ("piper", "redis", "vosk", "xtts", "whisper")
 PARAMS = {"voice": ParamSpec("a")}
 
 
@@ -30,9 +33,18 @@ class Host:
         self.kv = kv or FakeDesired(lambda _: PARAMS)
         self.events: list[tuple[str, str]] = []
         self.keeper = DesiredKeeper(
-            self.store, lambda: None, lambda who, reason: self.events.append((who, reason.code))
+            self.store,
+            lambda: None,
+            lambda who, reason: self.events.append((who, reason.code)),
+            self.merged,
         )
         self.keeper.load()
+
+    @staticmethod
+    def merged(documents):
+        """This host has five services, to be started by hand."""
+        specs = [spec(name, activation="manual") for name in SERVICES]
+        return merge(specs, documents, wall=0.0, host=Ability())
 
     @contextlib.asynccontextmanager
     async def following(self):
@@ -232,7 +244,7 @@ async def test_an_order_that_consul_refuses_though_it_can_be_read_is_tried_again
         assert (host.state(), host.state("redis")) == ("stopped", "stopped")
         assert host.keeper.pending == (key("piper"),)
         host.kv.closed = False
-        await asyncio.sleep(5)
+        await asyncio.sleep(11)
         assert (host.keeper.pending, host.state()) == ((), "stopped")
         assert host.kv.text("piper") is not None
 
@@ -279,3 +291,104 @@ def test_a_reason_is_that_of_the_last_edit():
     two = apply_change(one, DesiredChange(params={"voice": "b"}, by="bert"))
     assert (two.by, two.reason) == ("bert", "")
     assert because("x") == because("x")
+
+
+# --- what is only inferred from absence ------------------------------------------------------------
+
+
+async def delete(host: Host, *names: str) -> None:
+    """As `consul kv delete -recurse` does: all in one moment."""
+    for name in names:
+        host.kv.put(name, None)
+    await asyncio.sleep(0.01)
+
+
+@contextlib.asynccontextmanager
+async def all_started():
+    host = Host()
+    for name in SERVICES:
+        host.kv.put(name, {"state": "running"})
+    async with host.following():
+        yield host
+
+
+def running(host: Host) -> set[str]:
+    wants = host.merged(host.keeper.documents)
+    return {str(name) for name, want in wants.items() if want.state is DesiredState.RUNNING}
+
+
+@virtual
+async def test_deleted_documents_that_would_stop_most_services_are_held_and_told_once():
+    async with all_started() as host:
+        await delete(host, "piper", "redis", "vosk")
+        assert running(host) == set(SERVICES)
+        assert {str(k) for k in host.keeper.held.services} == {"piper", "redis", "vosk"}
+        await delete(host, "xtts")
+        assert running(host) == set(SERVICES)
+        assert [code for _, code in host.events if code == "desired.held"] == ["desired.held"]
+
+
+@virtual
+async def test_two_deleted_documents_are_believed_and_so_are_few_of_many():
+    async with all_started() as host:
+        await delete(host, "piper", "redis")
+        assert running(host) == {"vosk", "xtts", "whisper"}
+        assert host.keeper.held is None
+
+
+@virtual
+async def test_what_is_written_stops_as_many_as_it_says():
+    async with all_started() as host:
+        for name in SERVICES:
+            host.kv.put(name, {"state": "stopped"})
+        await asyncio.sleep(0.01)
+        assert running(host) == set()
+
+
+@virtual
+async def test_confirming_lets_the_held_change_take_effect_and_the_next_one_is_held_again():
+    async with all_started() as host:
+        await delete(host, "piper", "redis", "vosk")
+        assert host.keeper.confirm()
+        assert running(host) == {"xtts", "whisper"}
+        assert host.keeper.held is None
+        for name in SERVICES:
+            host.kv.put(name, {"state": "running"})
+        await asyncio.sleep(0.01)
+        await delete(host, *SERVICES)
+        assert running(host) == set(SERVICES)
+
+
+@virtual
+async def test_documents_that_come_back_end_the_hold():
+    async with all_started() as host:
+        await delete(host, *SERVICES)
+        for name in SERVICES[:3]:
+            host.kv.put(name, {"state": "running"})
+        await asyncio.sleep(0.01)
+        assert host.keeper.held is None
+        assert running(host) == set(SERVICES[:3])
+
+
+@virtual
+async def test_a_hold_outlives_the_agent():
+    async with all_started() as host:
+        await delete(host, *SERVICES)
+    again = Host(host.store, host.kv)
+    async with again.following():
+        assert running(again) == set(SERVICES)
+        assert again.keeper.held is not None
+        assert again.keeper.confirm()
+        assert running(again) == set()
+
+
+@virtual
+async def test_one_confirmation_is_enough_for_a_folder_that_was_deleted_whole():
+    async with all_started() as host:
+        host.kv.hide()
+        await delete(host, *SERVICES)
+        assert running(host) == set(SERVICES)
+        assert not host.keeper.confirm()
+        await host.kv.confirm()
+        await asyncio.sleep(0.01)
+        assert running(host) == set()

@@ -12,12 +12,14 @@ from lictor.core.model.registration import (
     OWNER_META,
     Deregister,
     Register,
+    RegistryView,
     RemoveCheck,
     SeenService,
     SetStatus,
 )
 from lictor.core.model.state import Health
 from lictor.core.planning.registration import Owner, wanted
+from lictor.core.runtime.flaps import UPS
 from lictor.core.runtime.registrar import FULL_READ, Registrar
 from lictor.core.testing import FakeRegistry
 from tests.core.build import HTTP, now_in, want
@@ -41,6 +43,7 @@ class Side:
         self.entries = list(entries)
         self.health: list[tuple[str, bool, str]] = []
         self.states: list[str] = []
+        self.events: list[tuple[str, str]] = []
         self.registrar = Registrar(
             self.registry,
             OWNER,
@@ -48,6 +51,7 @@ class Side:
             on_health=lambda *told: self.health.append(told),
             on_state=lambda reason: self.states.append(reason.code),
             jitter=lambda: 1.0,
+            on_event=lambda service_id, reason: self.events.append((service_id, reason.code)),
         )
 
     @contextlib.asynccontextmanager
@@ -190,6 +194,169 @@ async def test_an_entry_that_consul_finds_malformed_is_named_and_the_others_stay
         await asyncio.sleep(11)
         assert side.registrar.refused == {}
         assert side.registry.status("lictor:host1:bad:lictor") == "passing"
+
+
+# --- what others do to our entries ----------------------------------------------------------------
+
+
+@virtual
+async def test_an_entry_that_somebody_took_out_is_back_at_once_and_counted():
+    side = Side(entry())
+    async with side.kept():
+        await side.registry.apply(Deregister(ID))
+        await asyncio.sleep(0.5)  # the health watch shows it
+        assert side.registrar.holds(ID) is True
+        assert side.registrar.flaps.count(ID) == 1
+        assert side.events == [(ID, "registry.taken_out")]
+
+
+@virtual
+async def test_what_consul_lost_itself_was_taken_out_by_nobody():
+    side = Side(entry())
+    async with side.kept():
+        side.registry.fail(LOST)
+        await asyncio.sleep(1)
+        side.registry.view = RegistryView()
+        side.registry.fail(None)
+        await asyncio.sleep(11)
+        assert side.registrar.holds(ID) is True
+        assert side.registrar.flaps.count(ID) == 0
+
+
+@virtual
+async def test_somebody_who_fights_for_an_entry_makes_it_come_up_only_so_often_a_minute():
+    side = Side(entry())
+    async with side.kept():
+        before = len(side.registry.writes)
+        for _ in range(250):
+            if side.registrar.holds(ID):
+                await side.registry.apply(Deregister(ID))
+            await asyncio.sleep(0.2)
+        ups = [w for w in side.registry.writes[before:] if isinstance(w, Register)]
+        assert UPS - 1 <= len(ups) <= UPS + 1
+        assert ID in side.registrar.flaps.damped(asyncio.get_running_loop().time())
+        await asyncio.sleep(90)  # and when the other one has given up
+        assert side.registry.status(f"{ID}:lictor") == "passing"
+        assert side.registrar.flaps.damped(asyncio.get_running_loop().time()) == {}
+
+
+@virtual
+async def test_a_crash_is_told_at_once_however_often_and_only_its_end_is_damped():
+    side = Side(entry())
+    async with side.kept():
+        for _ in range(2 * UPS):
+            await side.tell(entry(phase="backoff"))
+            assert side.registry.status(f"{ID}:lictor") == "critical"
+            await side.tell(entry())
+        passed = [w for w in side.registry.writes if getattr(w, "status", None) is Health.PASSING]
+        assert len(passed) == UPS
+        await asyncio.sleep(70)
+        assert side.registry.status(f"{ID}:lictor") == "passing"
+
+
+@virtual
+async def test_an_entry_that_the_catalog_lacks_is_shown_and_pushed_again_once_a_minute():
+    side = Side(entry(), entry("redis"))
+    async with side.kept():
+        before = len(side.registry.writes)
+        side.registry.lose_in_catalog(ID)
+        await asyncio.sleep(1)
+        assert side.registrar.drifting == {}  # a catalog may be a moment behind
+        await asyncio.sleep(10)
+        assert side.registry.writes[before:] == [Register(entry().registration)]
+        assert side.registrar.drifting == {}
+        assert side.registrar.flaps.count(ID) == 0
+        await asyncio.sleep(60)
+        assert len(side.registry.writes) == before + 1
+
+
+@virtual
+async def test_an_entry_that_never_arrives_stays_shown_and_is_not_pushed_more_than_once_a_minute():
+    side = Side(entry())
+    side.registry.lost_by_catalog = Stubborn([ID])
+    async with side.kept():
+        before = len(side.registry.writes)
+        await asyncio.sleep(300)
+        assert side.registrar.drifting.keys() == {ID}
+        assert 4 <= len(side.registry.writes) - before <= 6
+
+
+class Stubborn(set):
+    """A catalog that hears of nothing."""
+
+    def discard(self, _):
+        """It does not learn."""
+
+
+@virtual
+async def test_an_entry_of_ours_that_the_catalog_keeps_is_taken_out_and_a_strangers_is_not():
+    side = Side(entry())
+    ours = SeenService("lictor:host1:old", "old", "h", 1, (), {OWNER_META: "us"})
+    theirs = SeenService("lictor:host1:odd", "odd", "h", 1, (), {OWNER_META: "them"})
+    async with side.kept():
+        side.registry.put_ghost(ours)
+        side.registry.put_ghost(theirs)
+        await asyncio.sleep(2 * FULL_READ)
+        assert set(side.registry.ghosts) == {theirs.service_id}
+        assert ours.service_id not in side.registry.view.services
+        assert side.events == [(ours.service_id, "registry.ghost")]
+
+
+# --- rights ----------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_new_token_is_made_known_to_every_entry_of_ours_once():
+    side = Side(entry(), entry("redis"))
+    side.registry.token = "first"
+    async with side.kept():
+        before = len(side.registry.writes)
+        side.registry.token = "second"
+        await asyncio.sleep(FULL_READ + 1)
+        assert side.registry.writes[before:] == [
+            Register(entry().registration),
+            Register(entry("redis").registration),
+        ]
+        await asyncio.sleep(5 * FULL_READ)
+        assert len(side.registry.writes) == before + 2
+        assert side.states == ["consul.ok"]
+
+
+@virtual
+async def test_a_token_without_a_rule_for_one_entry_leaves_the_others_and_consul_known():
+    side = Side(entry("bad"), entry("good"))
+    side.registry.refuse = lambda write: Forbidden("no rule") if "bad" in str(write) else None
+    async with side.kept():
+        await asyncio.sleep(60)
+        assert side.registrar.good
+        assert side.states == ["consul.ok"]
+        assert side.registrar.forbidden == {"lictor:host1:bad"}
+        side.entries = [entry("good")]
+        await asyncio.sleep(FULL_READ + 1)
+        assert side.registrar.forbidden == set()
+
+
+@virtual
+async def test_a_token_without_any_rule_for_us_is_told_once_as_what_it_is():
+    side = Side(entry())
+    side.registry.refuse = lambda _: Forbidden("no rule")
+    async with side.kept():
+        await asyncio.sleep(100)
+        assert not side.registrar.good
+        assert set(side.states) == {"consul.forbidden"}
+
+
+@virtual
+async def test_without_rights_it_tries_once_in_ten_seconds_whatever_happens_meanwhile():
+    side = Side(entry())
+    async with side.kept():
+        side.registry.fail(Forbidden("revoked", unknown_token=True))
+        await asyncio.sleep(1)
+        tries = len(side.states)
+        for _ in range(200):
+            side.registrar.wake()
+            await asyncio.sleep(0.5)
+        assert 9 <= len(side.states) - tries <= 11
 
 
 # --- becoming ready ------------------------------------------------------------------------------

@@ -1,0 +1,143 @@
+"""`lictor resolve`: what Consul's DNS answers, and why somebody is not in the answer.
+
+DNS is asked as any program would ask; the HTTP API is asked for those that DNS is silent about. An
+agent is only asked where its Consul is.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+from typing import Any, Literal
+
+from lictor.cli.wiring.direct import Reach, dns_of, with_consul
+from lictor.consul_integration.discovery import ConsulDiscovery
+from lictor.consul_integration.dns import DnsAnswer
+from lictor.consul_integration.dns import resolve as ask_dns
+from lictor.core.errors import ConsulError
+from lictor.core.model.reason import Reason, because
+from lictor.core.planning.leftout import left_out, stands_by
+from lictor.core.ports import Instance
+from lictor.core.runtime import views
+
+
+def resolve(name: str, *, tag: str | None, query: bool) -> dict[str, Any]:
+    """The answer for a service (or, with `query`, a prepared query), and who is left out and why.
+
+    `also` is what the prepared query of the same name answers, null where there is none. Raises
+    `ConsulError` where DNS or the HTTP API cannot be asked.
+    """
+
+    async def ask(reach: Reach) -> dict[str, Any]:
+        server, domain = await dns_of(reach)
+        kind: Literal["service", "query"] = "query" if query else "service"
+
+        async def answer_of(kind: Literal["service", "query"], tag: str | None) -> DnsAnswer:
+            host, port = server
+            return await ask_dns(name, server=host, port=port, tag=tag, kind=kind, domain=domain)
+
+        asked = await answer_of(kind, None if query else tag)
+        other, known = await asyncio.gather(
+            _quiet(answer_of("query", None)) if kind == "service" and "." not in name else _none(),
+            ConsulDiscovery(reach.client).discover(name),
+        )
+        return {
+            **_answer(asked),
+            "also": _answer(other) if other is not None and other.records else None,
+            "left_out": _left_out(known, asked, tag=tag, query=query),
+        }
+
+    return with_consul(ask)
+
+
+async def _none() -> None:
+    return None
+
+
+async def _quiet(question: Any) -> DnsAnswer | None:
+    try:
+        found: DnsAnswer = await question
+    except ConsulError:
+        return None
+    return found
+
+
+def _answer(answer: DnsAnswer) -> dict[str, Any]:
+    why = _verdict(answer)
+    return {
+        "question": answer.question,
+        "server": answer.server,
+        "rcode": answer.rcode,
+        "protocol": answer.protocol,
+        "truncated": answer.truncated,
+        "took_ms": round(answer.took * 1000, 1),
+        "answers": [
+            {
+                "address": one.address or one.target,
+                "port": one.port,
+                "target": one.target,
+                "node": one.node,
+                "priority": one.priority,
+                "weight": one.weight,
+            }
+            for one in answer.records
+        ],
+        "a": [address for address in answer.addresses if ":" not in address],
+        "aaaa": [address for address in answer.addresses if ":" in address],
+        "sentence": views.say(why) if why is not None else None,
+        "reason": why.code if why is not None else None,
+        "reason_params": dict(why.params) if why is not None else {},
+    }
+
+
+def _verdict(answer: DnsAnswer) -> Reason | None:
+    """What an answer without records means; None: there are some, and all of them."""
+    question, server = answer.question, answer.server
+    if answer.records and answer.truncated:
+        return because("dns.cut", server=server)
+    if answer.records:
+        return None
+    if answer.rcode == "NXDOMAIN":
+        return because("dns.nxdomain", question=question)
+    if answer.rcode == "SERVFAIL":
+        return because("dns.servfail", server=server)
+    if answer.rcode == "REFUSED":
+        return because("dns.refused", server=server, question=question)
+    if answer.rcode == "NOERROR":
+        return because("dns.empty", question=question)
+    return because("dns.other", server=server, rcode=answer.rcode)
+
+
+def _left_out(
+    known: Iterable[Instance], answer: DnsAnswer, *, tag: str | None, query: bool
+) -> list[dict[str, Any]]:
+    given = {(one.address or one.target, one.port) for one in answer.records}
+    rows = []
+    for one in known:
+        if (one.address, one.port) in given:
+            continue
+        why = left_out(
+            health=one.health,
+            check=one.check,
+            output=one.output,
+            node=one.node,
+            tags=one.tags,
+            tag=None if query else tag,
+        )
+        if why is None and query:
+            why = stands_by(one.tags, one.meta)
+        if why is None:
+            why = because("left_out.not_given")
+        rows.append(
+            {
+                "id": one.id,
+                "node": one.node,
+                "address": one.address,
+                "port": one.port,
+                "health": one.health,
+                "reason": one.output,
+                "sentence": views.say(why),
+                "reasons": [{"code": why.code, "params": dict(why.params)}],
+            }
+        )
+    return rows

@@ -1,0 +1,46 @@
+"""Why an instance is not in the answer that somebody gets, in one reason.
+
+DNS only leaves out; it never says whom or why. `lictor discover` and `lictor resolve` do, for their
+own services and for strangers' alike, from what Consul holds. Nothing here asks anybody.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping
+
+from lictor.core.model.reason import Reason, because
+from lictor.core.planning.groups import GROUP_META, STANDBY
+
+_LOST_NODE = "serfHealth"  # the check that Consul itself gives to each node
+
+
+def left_out(
+    *,
+    health: str,
+    check: str,
+    output: str,
+    node: str,
+    tags: Collection[str],
+    tag: str | None = None,
+) -> Reason | None:
+    """Why `[tag.]name.service.consul` does not give an instance; None: it does.
+
+    `health` and `output` are those of its worst `check` (the id).
+    """
+    if tag is not None and tag.lower() not in {each.lower() for each in tags}:
+        return because("left_out.tag", tag=tag)
+    if health == "maintenance":
+        return because("left_out.maintenance", output=output or "-")
+    if health == "critical" and check == _LOST_NODE:
+        return because("left_out.node_lost", node=node)
+    if health == "critical":
+        return because("left_out.critical", output=output or "-")
+    return None
+
+
+def stands_by(tags: Collection[str], meta: Mapping[str, str]) -> Reason | None:
+    """Why the query of a group does not give a member that works; None: it is no such member."""
+    group = meta.get(GROUP_META)
+    if group is None or STANDBY not in tags:
+        return None
+    return because("left_out.standby", group=group)

@@ -1,0 +1,117 @@
+"""Answers "who offers this service", also while Consul is away: from what it said last.
+
+Every good answer is remembered, and once a minute everything is asked for, so that there is something
+to remember. An answer from memory says how old it is. Since when an instance is in its state is known
+for what runs here, and for others from the moment at which a change was seen. What is remembered
+lives as long as the agent; it decides nothing and is written nowhere.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import chain, repeat
+
+from lictor.core.errors import ConsulError
+from lictor.core.model.reason import Reason
+from lictor.core.ports import Clock, Discovery, Instance
+
+_EVERY = 60.0  # seconds between two questions for everything
+_AT_FIRST = (1.0, 5.0)  # seconds: what is registered here arrives bit by bit after the start
+_NAMES = 64  # answers about single services that are kept; the oldest goes
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An answer. `at` is Unix seconds; `away` says why it comes from memory, None if it does not.
+
+    `age` is seconds since Consul said it.
+    """
+
+    instances: Sequence[Instance]
+    at: float
+    age: float
+    away: Reason | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class _Answer:
+    instances: Sequence[Instance]
+    now: float
+    wall: float
+
+
+class Finder:
+    """The memory of one agent for what discovery said."""
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._answers: dict[tuple[str | None, str | None], _Answer] = {}
+        self._states: dict[tuple[str, str], tuple[str, float | None]] = {}
+
+    async def find(
+        self, discovery: Discovery, name: str | None, *, dc: str | None, near: str | None
+    ) -> Found:
+        """Every instance of `name` (None: of all). Raises `ConsulError` if nothing is remembered."""
+        try:
+            instances = await discovery.discover(name, dc=dc, near=near)
+        except ConsulError as error:
+            remembered = self._remembered(name, dc)
+            if remembered is None:
+                raise
+            away = Reason(error.code, {"message": error.message})
+            age = self._clock.now() - remembered.now
+            return Found(remembered.instances, remembered.wall, age, away)
+        self._remember(name, dc, instances)
+        return Found(instances, self._clock.wall(), 0.0)
+
+    async def keep_remembering(self, discovery: Discovery) -> None:
+        """Ask for everything once a minute, for ever; a failure leaves what is remembered."""
+        for pause in chain(_AT_FIRST, repeat(_EVERY)):
+            await asyncio.sleep(pause)
+            with contextlib.suppress(ConsulError):
+                self._remember(None, None, await discovery.discover())
+
+    def since(self, one: Instance) -> float | None:
+        """Since when (Unix seconds) it is in its state, if the change was seen; else None."""
+        health, since = self._states.get((one.node, one.id), ("", None))
+        return since if health == one.health else None
+
+    def _remember(self, name: str | None, dc: str | None, instances: Sequence[Instance]) -> None:
+        self._answers.pop((name, dc), None)
+        self._answers[name, dc] = _Answer(instances, self._clock.now(), self._clock.wall())
+        single = [key for key in self._answers if key[0] is not None]
+        for key in single[: len(single) - _NAMES]:
+            del self._answers[key]
+        self._watch_states(instances, everything=name is None and dc is None)
+
+    def _watch_states(self, instances: Iterable[Instance], *, everything: bool) -> None:
+        wall = self._clock.wall()
+        seen: dict[tuple[str, str], tuple[str, float | None]] = {}
+        for one in instances:
+            key = (one.node, one.id)
+            before = self._states.get(key)
+            if before is not None and before[0] == one.health:
+                seen[key] = before
+            else:
+                seen[key] = (one.health, None if before is None else wall)
+        self._states = seen if everything else {**self._states, **seen}
+
+    def _remembered(self, name: str | None, dc: str | None) -> _Answer | None:
+        """The youngest answer that tells about `name`."""
+        found = [self._answers[key] for key in ((name, dc), (None, dc)) if key in self._answers]
+        if not found:
+            return None
+        youngest = max(found, key=lambda answer: answer.now)
+        if name is None:
+            return youngest
+        chosen = [one for one in youngest.instances if one.service == name]
+        return _Answer(chosen, youngest.now, youngest.wall)
+
+
+def states_of(records: Iterable[Mapping[str, object]]) -> list[tuple[object, ...]]:
+    """What makes two answers different for a reader: who is there, where, and how."""
+    fields = ("node", "id", "address", "port", "tags", "health", "reason")
+    return [tuple(str(record.get(field)) for field in fields) for record in records]

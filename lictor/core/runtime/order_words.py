@@ -1,0 +1,71 @@
+"""How orders are written, read and told: times, parameters, results. Plain functions of values."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from lictor.core.errors import UsageError
+from lictor.core.model.desired import DesiredChange
+from lictor.core.model.reason import Reason, because
+from lictor.core.model.spec import ParamSpec, ParamValue
+
+_WORDS = {"running": "start", "stopped": "stop"}
+
+
+def result_word(result: dict[str, Any], written: str, *, waited: bool) -> str:
+    """How an order went, as one word for people and programs; takes `outcome` out of `result`."""
+    outcome = str(result.pop("outcome", ""))
+    if waited and outcome:
+        return "already" if written == "already" and outcome == "done" else outcome
+    return written or "requested"
+
+
+def typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
+    """What was typed as text, as the parameter's own type (that of its default)."""
+    text = str(value).strip()
+    try:
+        if isinstance(spec.default, bool):
+            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
+                text.lower()
+            ]
+        if isinstance(spec.default, int):
+            return int(text)
+        if isinstance(spec.default, float):
+            return float(text)
+    except (KeyError, ValueError):
+        kind = type(spec.default).__name__
+        raise UsageError(f"{name}={text!r} is not a value of type {kind}.") from None
+    return str(value)
+
+
+def limit_of(args: dict[str, Any]) -> float | None:
+    """How long the asker waits, in seconds; None: as long as it takes."""
+    value = args.get("timeout")
+    return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def rfc3339(moment: datetime) -> str:
+    """A moment as orders carry it, to the millisecond."""
+    return moment.isoformat(timespec="milliseconds")
+
+
+def unix(text: str) -> float:
+    """The same in seconds since 1970."""
+    return datetime.fromisoformat(text).timestamp()
+
+
+def spoken(change: DesiredChange) -> Reason:
+    """The order as a line of the journal."""
+    what = _WORDS.get(change.state or "", "params")
+    if change.remove:
+        what = "unset"
+    elif change.restart:
+        what = "restart"
+    elif change.params:
+        what = ", ".join(f"{name}={value}" for name, value in change.params.items())
+    elif change.unset_params:
+        what = f"unset {', '.join(change.unset_params)}"
+    if change.reason:
+        return because("verb.ordered_because", by=change.by or "?", what=what, why=change.reason)
+    return because("verb.ordered", by=change.by or "?", what=what)

@@ -1,0 +1,36 @@
+"""Why an instance is not in an answer."""
+
+from __future__ import annotations
+
+import pytest
+
+from lictor.core.planning.leftout import left_out, stands_by
+
+WELL = {"health": "passing", "check": "", "output": "", "node": "host1", "tags": ("cpu", "TTS")}
+
+
+@pytest.mark.parametrize(
+    ("differs", "code"),
+    [
+        ({}, None),
+        ({"tag": "tts"}, None),
+        ({"health": "warning", "output": "429"}, None),
+        ({"tag": "gpu"}, "left_out.tag"),
+        ({"tag": "gpu", "health": "critical"}, "left_out.tag"),
+        ({"health": "critical", "check": "c", "output": "refused"}, "left_out.critical"),
+        ({"health": "critical", "check": "serfHealth"}, "left_out.node_lost"),
+        ({"health": "maintenance", "check": "_node_maintenance"}, "left_out.maintenance"),
+    ],
+)
+def test_dns_leaves_out_who_lacks_the_tag_fails_or_is_in_maintenance(differs, code):
+    why = left_out(**{**WELL, **differs})
+    assert (why.code if why is not None else None) == code
+
+
+def test_only_a_member_of_a_group_can_stand_by():
+    meta = {"lictor-group": "voice"}
+    why = stands_by(("xtts", "standby"), meta)
+    assert why is not None
+    assert why.params == {"group": "voice"}
+    assert stands_by(("xtts",), meta) is None
+    assert stands_by(("standby",), {}) is None  # somebody else's tag means what they want
