@@ -49,7 +49,7 @@ class ProcessRunning:
         self._ender = TreeEnder(tree, census, self._collect, cell)
         self._ender.thorough = False
         self._patience = _REAPED_WITHIN
-        self._asked_again = 0.0
+        self._asking = False
         census.born(identity.pid, identity.start_time)
         asyncio.get_running_loop().add_reader(pidfd, self._collect)
 
@@ -152,11 +152,16 @@ class ProcessRunning:
         loop = asyncio.get_running_loop()
         if self._patience == _REAPED_WITHIN:
             loop.remove_reader(self._pidfd)  # it stays readable from now on
-        if self._asked_again <= loop.time():
+        if not self._asking:
+            self._asking = True
             self._patience -= _ASK_AGAIN
-            self._asked_again = loop.time() + _ASK_AGAIN
-            loop.call_at(self._asked_again, self._collect)
+            loop.call_later(_ASK_AGAIN, self._ask_again)
         return True
+
+    def _ask_again(self) -> None:
+        # (a flag, and no look at the clock: uvloop's timers may come a moment before their time)
+        self._asking = False
+        self._collect()
 
     def _close(self) -> None:
         if self._pidfd >= 0:

@@ -11,12 +11,13 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from lictor.core.drivers.pidfd import can_tell_exit
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.tree import TICKS, boot_id, read_proc
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.spec import StopSpec
+from lictor.core.model.spec import ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
 from tests.support.children import alive, child, eventually, free_port, marked, text_of
 
@@ -111,6 +112,44 @@ async def test_the_end_of_an_adopted_service_is_seen_and_its_status_if_the_kerne
             assert (await running.stop(QUICK)).survivors == 0
         finally:
             reaper.kill()
+
+
+#: An agent that starts many services and dies at once.
+BUSY_AGENT = """
+import asyncio, os, sys
+from pathlib import Path
+from lictor.core.drivers.process import ProcessDriver
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.spec import ServiceSpec
+
+async def main():
+    driver = ProcessDriver(Path(sys.argv[1]), sys.argv[2])
+    for n in range(int(sys.argv[3])):
+        await driver.start(ServiceSpec(ServiceKey(f"s{n}"), command=("sleep", "60"), cwd="/"))
+    os._exit(0)
+
+asyncio.run(main())
+"""
+
+
+def test_in_the_agents_own_loop_no_end_of_an_adopted_service_is_missed(agent_id, tmp_path):
+    # Its timers may come a moment before their time, and its clock goes in milliseconds.
+    count = 40
+    argv = [sys.executable, "-c", BUSY_AGENT, str(tmp_path), agent_id, str(count)]
+    subprocess.run(argv, check=True, timeout=60)
+
+    async def one_after_the_other() -> None:
+        driver = ProcessDriver(tmp_path, agent_id)
+        specs = [ServiceSpec(ServiceKey(f"s{n}"), command=(), cwd="/") for n in range(count)]
+        await eventually(lambda: len(marked(agent_id)) == count)
+        adopted = [driver.recover(one, None) for one in specs]
+        for running in adopted:
+            os.kill(running.identity.pid, 9)
+            await asyncio.wait_for(running.wait(), 10)
+        driver.close()
+
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(one_after_the_other())
 
 
 async def test_a_service_is_found_by_its_mark_when_nothing_was_written_down(
