@@ -14,9 +14,13 @@ from tests.support.lying_proxy import LyingProxy
 
 
 @pytest.fixture
-def note(record_property: Note) -> Note:
-    """Write down a figure that the fault report shows."""
-    return record_property
+def note(request: pytest.FixtureRequest) -> Note:
+    """Write down a figure that the fault report shows, as a property of the test."""
+
+    def write(name: str, value: object) -> None:
+        request.node.user_properties.append((name, value))
+
+    return write
 
 
 @pytest.fixture

@@ -13,7 +13,7 @@ from tests.support.agent import RunningAgent, unique, wait_until
 from tests.support.consul import ConsulServer
 from tests.support.lying_proxy import LyingProxy
 
-#: Where a test writes what it measured; pytest's `record_property`.
+#: Where a test writes what it measured: a name and a value.
 Note = Callable[[str, object], None]
 
 #: Seconds of one round: the agent's complete comparison.

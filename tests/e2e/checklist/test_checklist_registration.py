@@ -60,7 +60,7 @@ def test_nothing_is_written_while_nothing_differs(
     tagged = {unique("tagged"): web(tags=["b", "a", "c"], meta={"one": "1", "two": "2"})}
     services = {**tagged, **{unique("quiet"): web() for _ in range(4)}}
     scene = make_scene(make_agent, own_consul, proxy=proxy, services=services).started()
-    time.sleep(3)  # the actual state is published, too
+    time.sleep(8)  # the actual state and the facts of the node are published, too
     entry = scene.at_agent()
     assert entry is not None
     by_hand(scene, Tags=["c", "b", "a"], Meta=dict(reversed(list(entry["Meta"].items()))))
