@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench clean dev
+.PHONY: help run test check bench faults clean dev
 
 BIN := .venv/bin
 # The Consul program that you name, the one on PATH, or the one we fetch; false if there is none.
@@ -33,6 +33,9 @@ check: dev ## run the linters only: style, format, types, layers
 	@$(BIN)/ruff format --check .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports
+
+faults: dev ## try every fault of the Consul checklist; writes build/faults.md
+	@$(with_consul) && exec $(BIN)/python -m pytest -m checklist -p tests.support.fault_report
 
 bench: dev ## measure beside the peers; writes docs/reference/benchmarks.md
 	@sh bench/peers/install .cache/bench "$(CURDIR)/$(BIN)/python"
