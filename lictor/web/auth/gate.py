@@ -8,7 +8,7 @@ a test that walks the application. The gate does not read passwords; that is the
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 from fastapi import FastAPI, Request
@@ -23,7 +23,7 @@ class Person:
     """Who asks. `via` is how they came in: cookie, bearer, token or basic.
 
     `only` limits an API token to some rights (None: all of its role); `remote` is the address that
-    the request came from; `mode` is the agent's.
+    the request came from; `mode` is the agent's; `proof` is what `Doorkeeper.still` looks at again.
     """
 
     name: str
@@ -32,6 +32,7 @@ class Person:
     remote: str = ""
     only: frozenset[Right] | None = None
     mode: str = "full"
+    proof: str = field(default="", repr=False, compare=False)
 
     def scope(self, right: Right) -> Scope | None:
         """How far this person has a right; None: not at all."""
@@ -46,9 +47,8 @@ class Person:
     def reaches(self, right: Right, owner: str | None) -> bool:
         """Whether a right reaches a service of that owner (`spec.owner`) with all its details."""
         scope = self.scope(right)
-        return scope is Scope.ALL or (
-            scope is Scope.OWN and owner is not None and owner == self.name
-        )
+        mine = owner is not None and owner.lower() == self.name
+        return scope is Scope.ALL or (scope is Scope.OWN and mine)
 
     def require(self, right: Right, owner: str | None = None) -> None:
         """Raise `NotPermitted` unless the right reaches (403), `NoSuchPage` where it is hidden."""
@@ -64,6 +64,13 @@ class Doorkeeper(Protocol):
 
     async def person(self, request: Request) -> Person | None:
         """The person behind a request, or None when it carries no credential at all."""
+        ...
+
+    def still(self, person: Person) -> bool:
+        """Whether a person of an earlier request would come in again, in the same role.
+
+        For streams: ask at least every five seconds, and end the stream when it is false.
+        """
         ...
 
 
