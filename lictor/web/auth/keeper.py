@@ -35,7 +35,7 @@ _MOST_REMEMBERED = 256
 _LONGEST_BASIC = 2_048  # characters
 
 
-class Door:
+class Keeper:
     """A `Doorkeeper` over one agent's people. `mode` is asked each time: a reload may change it."""
 
     def __init__(
