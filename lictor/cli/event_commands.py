@@ -24,7 +24,10 @@ PAGE = 1_000
 #: Seconds for one page: the disk may be slow.
 SILENCE = 30.0
 
-KINDS = ("agent", "config", "consul", "desired", "hold", "outcome", "phase", "store", "verb")
+KINDS = (
+    *("access", "agent", "config", "consul", "desired", "hold", "outcome", "phase", "store"),
+    "verb",
+)
 
 _COLUMNS = ("time", "service", "who", "event")
 

@@ -24,7 +24,10 @@ if TYPE_CHECKING:
     from lictor.core.runtime.store import SqliteStore
 
 #: What a line can be about.
-KINDS = ("agent", "config", "consul", "desired", "hold", "outcome", "phase", "store", "verb")
+KINDS = (
+    *("access", "agent", "config", "consul", "desired", "hold", "outcome", "phase", "store"),
+    "verb",
+)
 
 MAX_LINES = 1_000  # of one answer
 _COLUMNS = "id, at, kind, subject, code, params, who, data"
@@ -55,13 +58,15 @@ class JournalLine(NamedTuple):
 class JournalQuery:
     """Which lines. `subjects`: these services, `piper` with all its instances (empty: all).
 
-    `since` is Unix seconds; `before` an id, for the page before; `limit` at most `MAX_LINES`.
+    `since` is Unix seconds; `before` an id, for the page before; `after` an id, for those that have
+    read so far; `limit` at most `MAX_LINES`.
     """
 
     subjects: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     since: float | None = None
     before: int | None = None
+    after: int | None = None
     limit: int = 100
     _instances: tuple[str, ...] = field(init=False, default=())
 
@@ -76,6 +81,7 @@ class JournalQuery:
             and (not self.kinds or line.kind in self.kinds)
             and (self.since is None or line.at >= self.since)
             and (self.before is None or line.id < self.before)
+            and (self.after is None or line.id > self.after)
         )
 
     def _about(self, subject: str) -> bool:
@@ -96,7 +102,8 @@ class JournalQuery:
         if self.kinds:
             parts.append(f"kind IN ({_marks(self.kinds)})")
             values += self.kinds
-        for test, value in (("at >= ?", self.since), ("id < ?", self.before)):
+        tests = (("at >= ?", self.since), ("id < ?", self.before), ("id > ?", self.after))
+        for test, value in tests:
             if value is not None:
                 parts.append(test)
                 values.append(value)
