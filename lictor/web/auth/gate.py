@@ -86,13 +86,13 @@ class Needs:
         person = await keeper.person(request)
         if person is None:
             raise NotSignedIn
+        request.state.person = person  # also of those who are refused: the trail names them
         if not person.may(self.right):
             if hidden(person.role, self.right, mode=person.mode):
                 raise NoSuchPage("There is no such page.")
             raise NotPermitted(
                 f"{person.name} may not do this.", hint=f"It needs the right {self.right}."
             )
-        request.state.person = person
         return person
 
 

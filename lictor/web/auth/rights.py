@@ -113,3 +113,18 @@ def hidden(role: Role, right: Right, *, mode: str = "full") -> bool:
     if right not in INFRASTRUCTURE or role is Role.ADMIN:
         return False
     return role is Role.WEB or mode == "cloud"
+
+
+#: Every route that asks for no right, and why. One that asks for none and is not here fails a test.
+OPEN: Mapping[str, str] = MappingProxyType(
+    {
+        "GET /health": "says only ok, to Consul and to load balancers",
+        "GET /health/services/{name}": "says only the state word, for checks of others",
+        "POST /admin/auth/login": "its credential is a password in the body",
+        "POST /admin/auth/link": "its credential is a one-time secret in the body",
+        "POST /admin/auth/refresh": "its credential is the renewal cookie",
+        "GET /": "the page that asks for the password; it holds no data",
+        "GET /dashboard": "the same page",
+        "GET /static/{version}/{name:path}": "that page's own scripts, styles and pictures",
+    }
+)
