@@ -34,6 +34,7 @@ from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.holds import Holds
 from lictor.core.runtime.keeper import DesiredKeeper
 from lictor.core.runtime.log_keeper import LogKeeper
+from lictor.core.runtime.meters import LoopLag
 from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
@@ -79,6 +80,7 @@ class Agent:
         self.bell = Bell()
         self.web_url: str | None = None
         self.background = Background()
+        self.lag = LoopLag()
         self.keeper = DesiredKeeper(tools.store, self.desired_changed, self._desired_event)
         self.holds = Holds(tools.store, self._hold_event)
         self.outcomes = Outcomes(self)
@@ -113,6 +115,7 @@ class Agent:
             runners = self.reconciler.runners
             logs = LogKeeper(self.tools.clock, runners.values, self.record)
             self.background.keep("logs", logs.attend)
+            self.background.keep("lag", self.lag.measure)
             if self.tools.web is not None:
                 web = self.tools.web
                 self.background.keep("web", lambda: web(self))

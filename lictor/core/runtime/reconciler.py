@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from lictor.core.model.plan import Plan, Verb
 from lictor.core.model.state import Identity, ServiceState
 from lictor.core.planning.reconcile import plan
 from lictor.core.ports import Clock
+from lictor.core.runtime.meters import Histogram
 from lictor.core.runtime.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -40,6 +42,7 @@ class Reconciler:
         self._halted = False
         self._spared: frozenset[ServiceKey] = frozenset()
         self._memory: Mapping[ServiceKey, tuple[Identity, int]] = {}
+        self.took = Histogram()
 
     @property
     def desired(self) -> Desired:
@@ -107,8 +110,10 @@ class Reconciler:
         if self._paused:
             return
         dirty, self._dirty = self._dirty, set()
+        begun = time.perf_counter()
         now, used = self._clock.now(), self._used()
         self._act(plan(self._desired, self.actual(), now, only=dirty, memory=used))
+        self.took.observe(time.perf_counter() - begun)
 
     def _used(self) -> Mapping[ServiceKey, int]:
         return {

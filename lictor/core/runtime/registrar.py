@@ -73,6 +73,7 @@ class Registrar:
         self._met_before = False
         self.conflicts: list[str] = []
         self.refused: dict[str, str] = {}
+        self.writes = 0
 
     @property
     def good(self) -> bool:
@@ -255,6 +256,7 @@ class Registrar:
                 raise result
 
     async def _apply(self, write: Write) -> None:
+        self.writes += 1
         await self._registry.apply(write)
         if self._seen is not None:
             self._seen = after(self._seen, write)
