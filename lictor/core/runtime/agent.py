@@ -35,6 +35,7 @@ from lictor.core.runtime.holds import Holds
 from lictor.core.runtime.keeper import DesiredKeeper
 from lictor.core.runtime.log_keeper import LogKeeper
 from lictor.core.runtime.meters import LoopLag
+from lictor.core.runtime.one_run import OneRun
 from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
@@ -84,6 +85,7 @@ class Agent:
         self.keeper = DesiredKeeper(tools.store, self.desired_changed, self._desired_event)
         self.holds = Holds(tools.store, self._hold_event)
         self.outcomes = Outcomes(self)
+        self.one_run = OneRun(self)
         self.reconciler = Reconciler(tools.clock, self._forgotten)
         self.publisher = Publisher(self._actual_document)
         self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
@@ -95,6 +97,7 @@ class Agent:
             consul_watches=self._consul_watches,
             port_holder=tools.port_holder,
             jitter=self.jitter,
+            dressed=self.one_run.dressed,
         )
         self.consul = ConsulSide(self)
         self._expiry: asyncio.TimerHandle | None = None

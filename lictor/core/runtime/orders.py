@@ -23,13 +23,14 @@ from lictor.core.errors import (
 from lictor.core.model.desired import DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
-from lictor.core.model.spec import ParamSpec, ParamValue
+from lictor.core.model.secret import is_secret, shown
 from lictor.core.model.state import Phase
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.hold_orders import HoldOrders, until_from
 from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.one_run import typed
 from lictor.core.runtime.outcomes import Order
 from lictor.core.runtime.refusals import (
     held_against,
@@ -113,6 +114,7 @@ class Orders:
             verb, who, str(args.get("reason") or ""), self._until(args), self._moment(keys)
         )
         moved = [key for key in keys if held_against(agent, key, verb) is None]
+        agent.one_run.ordered(moved, verb, who, args.get("env"), _unix(asked.at))
         orders = [(key, self._order_for(key, asked)) for key in moved]
         results = await asyncio.gather(*(self._write(key, what, asked) for key, what in orders))
         written = dict(zip(moved, results, strict=True))
@@ -234,13 +236,14 @@ class Orders:
             raise UsageError(
                 f"{key} has no parameter {unknown[0]!r}.", hint=f"Its parameters are: {known}."
             )
-        typed = {name: _typed(name, value, specs[name]) for name, value in params.items()}
+        typed = {name: typed(name, value, specs[name]) for name, value in params.items()}
         for name, value in typed.items():
             # Refused before it is written: KV keeps its good document, and an order that waits for
             # Consul never brings a value past `choices` and `pattern`.
             problem = bad_value(specs[name], value)
             if problem:
-                raise UsageError(f"{key} {name}: {problem}.", hint="Nothing was changed.")
+                why = "it does not fit" if is_secret(name) else problem
+                raise UsageError(f"{key} {name}: {why}.", hint="Nothing was changed.")
         change = DesiredChange(
             params=typed, until=self._until(args), by=who, reason=str(args.get("reason") or "")
         )
@@ -363,24 +366,6 @@ def _word(result: dict[str, Any], written: str, *, waited: bool) -> str:
     return written or "requested"
 
 
-def _typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
-    """What was typed as text, as the parameter's own type (that of its default)."""
-    text = str(value).strip()
-    try:
-        if isinstance(spec.default, bool):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-                text.lower()
-            ]
-        if isinstance(spec.default, int):
-            return int(text)
-        if isinstance(spec.default, float):
-            return float(text)
-    except (KeyError, ValueError):
-        kind = type(spec.default).__name__
-        raise UsageError(f"{name}={text!r} is not a value of type {kind}.") from None
-    return str(value)
-
-
 def _limit(args: dict[str, Any]) -> float | None:
     value = args.get("timeout")
     return float(value) if isinstance(value, int | float) and value > 0 else None
@@ -402,7 +387,7 @@ def _spoken(change: DesiredChange) -> Reason:
     elif change.restart:
         what = "restart"
     elif change.params:
-        what = ", ".join(f"{name}={value}" for name, value in change.params.items())
+        what = ", ".join(f"{name}={shown(name, value)}" for name, value in change.params.items())
     elif change.unset_params:
         what = f"unset {', '.join(change.unset_params)}"
     if change.reason:
