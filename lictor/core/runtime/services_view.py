@@ -15,6 +15,7 @@ from typing import Any
 from lictor import __version__
 from lictor.core.errors import UsageError
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.secret import shown
 from lictor.core.model.state import ServiceState
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
@@ -63,7 +64,7 @@ class ServicesView:
             "gpu": "gpu" in spec.later,
             "owner": spec.owner,
             "tags": list(spec.tags),
-            "params": {name: spec.param(name) for name in spec.params},
+            "params": {name: shown(name, spec.param(name)) for name in spec.params},
         }
 
     def _system(self, rows: Iterable[Mapping[str, Any]]) -> dict[str, Any]:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Any
-from unittest.mock import MagicMock
-
 import pytest
 from fastapi import FastAPI
 
 from lictor.core.errors import NotPermitted
-from lictor.web import app as app_module
 from lictor.web.auth.errors import NoSuchPage
-from lictor.web.auth.gate import Needs, Person
+from lictor.web.auth.gate import Person
 from lictor.web.auth.rights import GRANTS, OPEN, Right, Role, Scope, granted
-from lictor.web.guarded import furnish
+from tests.web.auth.routes import asked_for, names_of, routes, whole_app
 
 A, OWN, N = Scope.ALL, Scope.OWN, Scope.NAMES
 
@@ -89,27 +84,6 @@ def test_a_limited_token_has_only_what_it_was_given():
 # --- the routes --------------------------------------------------------------------------------
 
 
-def routes(router: Any) -> Iterator[Any]:
-    """Every route, of included routers too (newer FastAPI keeps those as they are)."""
-    for route in router.routes:
-        inner = getattr(route, "original_router", None)
-        if inner is not None:
-            yield from routes(inner)
-        else:
-            yield route
-
-
-def asked_for(dependant: Any) -> list[Right]:
-    own = [dependant.call.right] if isinstance(dependant.call, Needs) else []
-    return own + [right for inner in dependant.dependencies for right in asked_for(inner)]
-
-
-def names_of(route: Any) -> list[str]:
-    if not getattr(route, "methods", None):  # a folder of files
-        return [f"GET {route.path.rstrip('/')}/*"]
-    return [f"{method} {route.path}" for method in sorted(route.methods - {"HEAD"})]
-
-
 def without_a_right(app: FastAPI) -> set[str]:
     found = set()
     for route in routes(app):
@@ -118,12 +92,6 @@ def without_a_right(app: FastAPI) -> set[str]:
         if len(set(rights)) != 1:
             found |= set(names_of(route))
     return found
-
-
-def whole_app() -> FastAPI:
-    app = app_module.make_app(MagicMock(), MagicMock())
-    furnish(app, MagicMock())
-    return app
 
 
 def test_every_route_asks_for_one_right_or_is_known_to_be_open():
