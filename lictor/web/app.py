@@ -15,20 +15,27 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.operations import Operations
 from lictor.web import api, pages
+from lictor.web.api import shapes
 from lictor.web.door import Door
 
 
 def make_app(agent: Agent, operations: Operations) -> FastAPI:
     """The application over one agent; `guarded` puts people and borders around it."""
     app = FastAPI(
-        title="Lictor", version=__version__, docs_url=None, redoc_url=None, openapi_url=None
+        title="Lictor",
+        version=__version__,
+        docs_url=None,
+        redoc_url=None,
+        openapi_url=None,
+        responses=shapes.problems(),
     )
+    word = {"description": "The state word", "content": {"application/json": {}}}
 
     @app.get("/health")
     async def health() -> dict[str, str]:
         return {"status": "ok"}
 
-    @app.get("/health/services/{name}", responses={404: {}, 503: {}})
+    @app.get("/health/services/{name}", responses={404: word, 503: word})
     async def service_health(name: str) -> JSONResponse:
         phase = _phase_of(agent, name)
         if phase is None:

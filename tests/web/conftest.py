@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -60,9 +61,8 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-@pytest.fixture
-def make_site() -> Iterator[Callable[..., Site]]:
-    """Agents of one test's own; they and their services are ended after it."""
+@contextmanager
+def _maker() -> Iterator[Callable[..., Site]]:
     made: list[RunningAgent] = []
     open_ones: list[Site] = []
 
@@ -78,3 +78,17 @@ def make_site() -> Iterator[Callable[..., Site]]:
             one.__exit__()
         for agent in made:
             agent.close()
+
+
+@pytest.fixture
+def make_site() -> Iterator[Callable[..., Site]]:
+    """Agents of one test's own; they and their services are ended after it."""
+    with _maker() as make:
+        yield make
+
+
+@pytest.fixture(scope="module")
+def make_module_site() -> Iterator[Callable[..., Site]]:
+    """The same for all tests of a module."""
+    with _maker() as make:
+        yield make

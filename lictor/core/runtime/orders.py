@@ -236,8 +236,8 @@ class Orders:
             raise UsageError(
                 f"{key} has no parameter {unknown[0]!r}.", hint=f"Its parameters are: {known}."
             )
-        typed = {name: typed(name, value, specs[name]) for name, value in params.items()}
-        for name, value in typed.items():
+        values = {name: typed(name, value, specs[name]) for name, value in params.items()}
+        for name, value in values.items():
             # Refused before it is written: KV keeps its good document, and an order that waits for
             # Consul never brings a value past `choices` and `pattern`.
             problem = bad_value(specs[name], value)
@@ -245,7 +245,7 @@ class Orders:
                 why = "it does not fit" if is_secret(name) else problem
                 raise UsageError(f"{key} {name}: {why}.", hint="Nothing was changed.")
         change = DesiredChange(
-            params=typed, until=self._until(args), by=who, reason=str(args.get("reason") or "")
+            params=values, until=self._until(args), by=who, reason=str(args.get("reason") or "")
         )
         return await self._edit(key, self._on_top(key, change))
 

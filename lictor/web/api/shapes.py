@@ -232,6 +232,6 @@ class Problem(BaseModel):
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """What a route may answer besides its shape."""
-    every = {401, 403, 404, 422, *statuses}
+    every = {400, 401, 403, 404, 413, 415, 422, *statuses}
     media = {"application/problem+json": {"schema": Problem.model_json_schema()}}
     return {status: {"description": "A problem", "content": media} for status in sorted(every)}
