@@ -186,14 +186,30 @@ def _password(*, stdin: bool) -> dict[str, str]:
         return {"password": sys.stdin.readline().rstrip("\r\n")}
     if sys.stdin is None or not sys.stdin.isatty():
         return {}
-    from getpass import getpass
-
-    first = getpass(say("ask.password"), sys.stderr)
+    first = _unseen(say("ask.password"))
     if not first:
         return {}
-    if getpass(say("ask.password_again"), sys.stderr) != first:
+    if _unseen(say("ask.password_again")) != first:
         raise UsageError(say("usage.passwords_differ"))
     return {"password": first}
+
+
+def _unseen(question: str) -> str:
+    """A line from the terminal at stdin, which does not show it."""
+    import termios
+
+    terminal = sys.stdin.fileno()
+    before = termios.tcgetattr(terminal)
+    quiet = [*before]
+    quiet[3] &= ~termios.ECHO
+    try:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, quiet)
+        sys.stderr.write(question)
+        sys.stderr.flush()
+        return sys.stdin.readline().rstrip("\r\n")
+    finally:
+        termios.tcsetattr(terminal, termios.TCSADRAIN, before)
+        talk("")
 
 
 def _show_users(rows: list[Row]) -> None:

@@ -19,7 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lictor.cli.wiring import agent_log
+from lictor.cli.wiring import agent_log, cluster
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
 from lictor.cli.wiring.reception import Reception
@@ -102,8 +102,8 @@ async def _run(
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
     process = ProcessDriver(datadir.logs, agent_id, node=node)
-    listener, context = door
-    web = Website(listener, context) if listener is not None else None
+    listener = door[0]
+    web = Website(listener, door[1]) if listener is not None else None
     tools = Equipment(
         datadir=datadir,
         store=store,
@@ -119,10 +119,7 @@ async def _run(
     agent = Agent(config, tools)
     herald = _herald(agent, notifier) if notifier is not None else None
     operations = Operations(agent, lambda: _reload(agent, notifier))
-    reception = Reception(agent)
-    reception.add_to(operations)
-    if web is not None:
-        web.use(reception, operations)
+    reception = _reception(agent, operations, web)
     control = ControlServer(
         datadir.socket, partial(reception.watch, operations), group=config.agent.socket_group
     )
@@ -146,10 +143,24 @@ async def _run(
             herald.stopping()
         for part in (control, reception, prober, link):
             await part.close()
-        for rest in (store, listener, notifier):
-            if rest is not None:
-                rest.close()
+        _close(store, listener, notifier)
     return 0
+
+
+def _close(*parts: SqliteStore | socket.socket | Notifier | None) -> None:
+    for part in parts:
+        if part is not None:
+            part.close()
+
+
+def _reception(agent: Agent, operations: Operations, web: Website | None) -> Reception:
+    """Who knows the people; and what only the composition root can answer."""
+    reception = Reception(agent)
+    reception.add_to(operations)
+    cluster.add_to(operations, agent)
+    if web is not None:
+        web.use(reception, operations)
+    return reception
 
 
 def _require_consul(config: Config, link: Link) -> None:
