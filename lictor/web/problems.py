@@ -20,6 +20,7 @@ from starlette.responses import Response
 
 from lictor.core import errors
 from lictor.core.runtime.log_files import NoSuchLog
+from lictor.core.runtime.registry_view import NotInConsul
 from lictor.web.auth.errors import DoorError
 from lictor.web.door import Busy, Unknown
 
@@ -35,6 +36,7 @@ STATUS: Mapping[type[errors.LictorError], int] = {
     errors.NotRunning: 409,
     errors.NoSuchService: 404,
     NoSuchLog: 404,
+    NotInConsul: 404,
     errors.AgentUnreachable: 503,
     errors.ConsulError: 502,
     errors.ConsulUnreachable: 503,

@@ -166,7 +166,6 @@ def test_every_problem_has_the_form_of_its_example(site: Site):
         ("GET", "/admin/logs/..%2f..%2fstate.db", None, 404),
         ("GET", "/admin/logs/%2fetc%2fpasswd", None, 404),
         ("GET", "/admin/logs/" + "x" * 2000, None, 422),
-        ("GET", "/registry/explain/brain", None, 501),
     ],
 )
 def test_what_is_wrong_is_a_problem_and_never_a_fault(site: Site, method, path, body, status):
