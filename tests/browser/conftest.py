@@ -25,7 +25,8 @@ _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 HOSTILE = "<img src=x onerror=window.pwned=1><script>window.pwned=1</script>"
 
 
-@pytest.fixture(scope="session")
+# For these tests only: as long as it is there its loop runs in this thread, and no other test's can.
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
     """The distribution's Chromium, without a window."""
     program = shutil.which("chromium") or shutil.which("chromium-browser")
@@ -98,7 +99,7 @@ def open_house(agent: RunningAgent) -> House:
     return House(agent, url, file.read_text().strip())
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")
 def house(consul: ConsulServer) -> Iterator[House]:
     """One agent for all tests that leave it as they found it."""
     with RunningAgent(services(), consul=consul.http) as agent:
