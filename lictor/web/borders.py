@@ -60,6 +60,13 @@ class Borders:
     base_path: str = ""
     max_body: int = MAX_BODY
     headers: Mapping[str, str] = field(default_factory=lambda: SECURITY_HEADERS)
+    _usual: tuple[tuple[bytes, bytes], ...] = field(init=False, repr=False)
+
+    def __post_init__(self) -> None:
+        # An answer is for its asker alone; what may be kept says so itself.
+        usual = {**self.headers, "Cache-Control": "no-store"}
+        pairs = tuple((name.lower().encode(), text.encode()) for name, text in usual.items())
+        object.__setattr__(self, "_usual", pairs)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Let a request pass, or answer it here."""
@@ -104,11 +111,10 @@ class Borders:
     def _guarded(self, send: Send, asked: Asked | None) -> Send:
         async def guarded(message: Message) -> None:
             if message["type"] == "http.response.start":
-                headers = MutableHeaders(raw=message.setdefault("headers", []))
-                for name, value in self.headers.items():
-                    headers.setdefault(name, value)
-                # An answer is for its asker alone; what may be kept says so itself.
-                headers.setdefault("Cache-Control", "no-store")
+                raw = message["headers"] = list(message.get("headers", ()))
+                there = {name.lower() for name, _ in raw}
+                raw += [pair for pair in self._usual if pair[0] not in there]
+                headers = MutableHeaders(raw=raw)
                 if asked is not None and asked.cors:
                     headers["Access-Control-Allow-Origin"] = asked.cors
                     headers.setdefault("Vary", "Origin")

@@ -12,6 +12,7 @@ import ipaddress
 import re
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from urllib.parse import urlsplit
 
 from starlette.types import Scope
@@ -184,6 +185,7 @@ def _peer(scope: Scope) -> str:
     return str(client[0]) if client else ""
 
 
+@lru_cache(maxsize=256)  # asked for each request, mostly about the same few names
 def _bare(host: str) -> str:
     """A host name or address in one spelling: small letters, no dot at the end, IPv6 in brackets."""
     host = host.lower().removesuffix(".")
@@ -194,6 +196,7 @@ def _bare(host: str) -> str:
     return f"[{address}]" if address.version == 6 else str(address)
 
 
+@lru_cache(maxsize=256)
 def _is_address(host: str) -> bool:
     try:
         ipaddress.ip_address(host.strip("[]"))
