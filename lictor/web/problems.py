@@ -52,21 +52,6 @@ STATUS: Mapping[type[errors.LictorError], int] = {
     Unknown: 501,
 }
 
-#: What a route may answer besides its own shape, for the OpenAPI document.
-SCHEMA: dict[str, Any] = {
-    "type": "object",
-    "required": ["type", "title", "status", "detail", "code"],
-    "properties": {
-        "type": {"type": "string"},
-        "title": {"type": "string"},
-        "status": {"type": "integer"},
-        "detail": {"type": "string"},
-        "code": {"type": "string"},
-        "hint": {"type": "string"},
-        "errors": {"type": "array", "items": {"type": "object"}},
-    },
-}
-
 
 def status_of(error: errors.LictorError) -> int:
     """The HTTP status of an error."""

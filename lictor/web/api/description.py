@@ -7,11 +7,12 @@ scripts from elsewhere.
 from __future__ import annotations
 
 import asyncio
-from typing import Annotated
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request
+from fastapi import APIRouter, Depends, FastAPI, Request
 from starlette.responses import Response
 
+from lictor.web.api import shapes
 from lictor.web.api.answer import encode, ready
 from lictor.web.auth.gate import Person, needs
 from lictor.web.auth.rights import Right
@@ -27,5 +28,12 @@ async def description(
     del person
     state = request.app.state
     if not hasattr(state, "description"):
-        state.description = encode(await asyncio.to_thread(request.app.openapi))
+        state.description = encode(await asyncio.to_thread(_document, request.app))
     return ready(state.description)
+
+
+def _document(app: FastAPI) -> dict[str, Any]:
+    document = app.openapi()
+    schemas = document.setdefault("components", {}).setdefault("schemas", {})
+    schemas["Problem"] = shapes.Problem.model_json_schema()
+    return document
