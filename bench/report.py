@@ -5,6 +5,7 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
+import api
 import cli_cold
 import common
 import logs
@@ -29,6 +30,7 @@ def main() -> int:
         cli_cold.report(count=30, runs=20),
         supervision.report(full=True),
         logs.report(runs=3),
+        api.report(),
     ]
     page = "\n".join(sections)
     target.parent.mkdir(parents=True, exist_ok=True)

@@ -18,6 +18,7 @@ from typing import Any, NoReturn
 
 from lictor.core.model.desired import DesiredState, Override
 from lictor.core.model.reason import Param, Reason, because
+from lictor.core.model.secret import MASK, is_secret
 from lictor.core.model.spec import ParamSpec, ParamValue
 
 MAX_BYTES = 16 * 1024
@@ -201,7 +202,7 @@ def check_param(name: str, value: object, spec: ParamSpec) -> ParamValue | Reaso
     the config's author wrote himself (the default, a choice) is always fine; nothing else may begin
     with `-`, so that no value turns into an option of the service's program.
     """
-    shown = _show(value)
+    shown = MASK if is_secret(name) else _show(value)
     typed = _typed(value, spec.default)
     if typed is None:
         kind = type(spec.default).__name__

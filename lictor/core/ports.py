@@ -171,11 +171,13 @@ class Prober(Protocol):
 class Usage:
     """What the processes of one service use, the whole tree together.
 
-    `cpu_percent`: 100 is one core. `fds` and `connections` (TCP sockets that are connected) are
-    counted only when asked for; None is not measured, or not ours to see.
+    `cpu_percent`: 100 is one core; `cpu_seconds` is of their life so far, with the children that
+    ended and were waited for. `fds` and `connections` (TCP sockets that are connected) are counted
+    only when asked for; None is not measured, or not ours to see.
     """
 
     cpu_percent: float | None = None
+    cpu_seconds: float | None = None
     memory_bytes: int | None = None
     processes: int = 0
     threads: int = 0

@@ -9,29 +9,30 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import gc
-import importlib
 import os
 import signal
 import socket
+import ssl
 import sys
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lictor.cli.wiring import agent_log
+from lictor.cli.wiring import agent_log, cluster
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
+from lictor.cli.wiring.reception import Reception
+from lictor.cli.wiring.website import Website, certificate, listen
 from lictor.consul_integration.link import Link
-from lictor.core.config.settings import Config, WebSettings
+from lictor.core.config.settings import Config
 from lictor.core.drivers.observed import ObservedDriver
 from lictor.core.drivers.oom import unspare_child
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.spawn import default_signals
 from lictor.core.drivers.tree import become_subreaper
-from lictor.core.errors import AgentExists, ConsulUnreachable
+from lictor.core.errors import ConsulUnreachable
 from lictor.core.model.desired import DesiredState
-from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
 from lictor.core.model.state import Phase
 from lictor.core.probes.command import probe_command
@@ -48,6 +49,7 @@ from lictor.core.runtime.notify import Herald, Notifier
 from lictor.core.runtime.operations import Operations
 from lictor.core.runtime.recycler import Recycler
 from lictor.core.runtime.store import SqliteStore
+from lictor.web.auth.secretfile import session_secret as check_secret
 
 _SAME_KEYPRESS = 0.3  # seconds
 
@@ -64,7 +66,9 @@ def run(explicit: str | None, on_term: str | None = None) -> int:
     datadir = DataDir.open(config.agent.data_dir)
     try:
         remember_ports(config)
-        listener = _listen(config.web) if config.web.enabled else None
+        check_secret(datadir.path)
+        context = certificate(config.web.tls) if config.web.enabled else None
+        listener = listen(config.web) if config.web.enabled else None
         default_signals()
         become_subreaper()
         notifier = Notifier.from_environment(os.environ)
@@ -74,7 +78,7 @@ def run(explicit: str | None, on_term: str | None = None) -> int:
                     path,
                     config,
                     datadir,
-                    listener,
+                    (listener, context),
                     lambda: agent_log.finish(waiting),
                     notifier=notifier,
                     on_term=on_term,
@@ -88,7 +92,7 @@ async def _run(
     path: Path,
     config: Config,
     datadir: DataDir,
-    listener: socket.socket | None,
+    door: tuple[socket.socket | None, ssl.SSLContext | None],
     load_log: Callable[[], None],
     *,
     notifier: Notifier | None,
@@ -101,6 +105,8 @@ async def _run(
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
     process = ProcessDriver(datadir.logs, agent_id, node=node)
+    listener = door[0]
+    web = Website(listener, door[1]) if listener is not None else None
     tools = Equipment(
         datadir=datadir,
         store=store,
@@ -111,12 +117,15 @@ async def _run(
         link=link,
         load=lambda: _reread(path),
         port_holder=_who_holds,
-        web=_web(listener) if listener is not None else None,
+        web=web.serve if web is not None else None,
     )
     agent = Agent(config, tools)
     herald = _herald(agent, notifier) if notifier is not None else None
     operations = Operations(agent, lambda: _reload(agent, notifier))
-    control = ControlServer(datadir.socket, operations.handle, group=config.agent.socket_group)
+    reception = _reception(agent, operations, web)
+    control = ControlServer(
+        datadir.socket, partial(reception.watch, operations), group=config.agent.socket_group
+    )
 
     async def opened() -> None:
         gc.freeze()  # what was made so far stays: no later pass has to look at it
@@ -126,6 +135,8 @@ async def _run(
             agent.background.keep("notify", herald.attend)
         await asyncio.to_thread(load_log)
         _settle_in(agent, process)
+        agent.background.keep("people", reception.attend, once=True)
+        agent.background.keep("history", operations.foresight.watch)
 
     _take_signals(agent, on_term, notifier)
     try:
@@ -133,16 +144,26 @@ async def _run(
     finally:
         if herald is not None:
             herald.stopping()
-        await control.close()
-        process.close()
-        await prober.close()
-        await link.close()
-        store.close()
-        if listener is not None:
-            listener.close()
-        if notifier is not None:
-            notifier.close()
+        for part in (control, reception, prober, link):
+            await part.close()
+        _close(process, store, listener, notifier)
     return 0
+
+
+def _close(*parts: ProcessDriver | SqliteStore | socket.socket | Notifier | None) -> None:
+    for part in parts:
+        if part is not None:
+            part.close()
+
+
+def _reception(agent: Agent, operations: Operations, web: Website | None) -> Reception:
+    """Who knows the people; and what only the composition root can answer."""
+    reception = Reception(agent)
+    reception.add_to(operations)
+    cluster.add_to(operations, agent)
+    if web is not None:
+        web.use(reception, operations)
+    return reception
 
 
 def _require_consul(config: Config, link: Link) -> None:
@@ -236,51 +257,6 @@ def _take_signals(agent: Agent, on_term: str | None, notifier: Notifier | None) 
     loop.add_signal_handler(signal.SIGINT, interrupt)
     loop.add_signal_handler(signal.SIGTERM, terminate)
     loop.add_signal_handler(signal.SIGHUP, hang_up)
-
-
-def _web(listener: socket.socket) -> Callable[[Agent], Awaitable[None]]:
-    async def serve(agent: Agent) -> None:
-        app_module = await asyncio.to_thread(importlib.import_module, "lictor.web.app")
-        serve_module = await asyncio.to_thread(importlib.import_module, "lictor.web.serve")
-
-        def phase_of(name: str) -> str | None:
-            try:
-                key = ServiceKey.parse(name)
-            except ValueError:
-                return None
-            runner = agent.reconciler.runners.get(key)
-            return runner.state.phase.value if runner is not None else None
-
-        host, port = listener.getsockname()[:2]
-        anywhere = host in {"0.0.0.0", "::"}  # noqa: S104 - read, not bound
-        shown = agent.config.agent.advertise or "127.0.0.1" if anywhere else host
-        agent.web_url = f"http://[{shown}]:{port}" if ":" in shown else f"http://{shown}:{port}"
-        agent.consul.wake()
-        agent.bell.ring()
-        await serve_module.serve(app_module.make_app(phase_of), listener)
-
-    return serve
-
-
-def _listen(web: WebSettings) -> socket.socket:
-    """Bind before anything is started, so that a taken port is one clear sentence."""
-    family = socket.AF_INET6 if ":" in web.host else socket.AF_INET
-    listener = socket.socket(family, socket.SOCK_STREAM)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((web.host, web.port))
-        listener.listen(512)
-    except OSError as error:
-        listener.close()
-        holder = port_holder(web.host, web.port) if web.port else None
-        who = f" is taken by {holder[1]} (pid {holder[0]})" if holder else f": {error.strerror}"
-        raise AgentExists(
-            f"The agent's HTTP port {web.host}:{web.port}{who}.",
-            hint="Set web.port in config.yml (0 takes any free one), or web.enabled: false.",
-            code="web.port_taken",
-        ) from error
-    listener.setblocking(False)
-    return listener
 
 
 def _who_holds(host: str, port: int) -> tuple[int, str] | None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 
@@ -17,7 +18,7 @@ from pydantic import BaseModel
 from lictor.core.config.context import LoadContext, resolve
 from lictor.core.config.expand import Scope, mapping
 from lictor.core.config.fields import NO_CONSUL_URL, consul_url
-from lictor.core.config.problems import Place, Problems
+from lictor.core.config.problems import Place, Problems, quote
 from lictor.core.config.schema import AgentModel, ConsulModel, WebModel
 from lictor.core.config.settings import AgentSettings, ConsulSettings, TlsSettings, WebSettings
 from lictor.core.config.tree import Map, Node, Scalar, describe
@@ -161,6 +162,8 @@ def web_settings(sections: Sections, scope: Scope) -> WebSettings:
     tls = None
     if model.tls is not None:
         tls = TlsSettings(resolve(model.tls.cert, folder, env), resolve(model.tls.key, folder, env))
+    if model.enabled and tls is None and not _loopback(model.host):
+        _refuse_wide(sections, model.host)
     return WebSettings(
         enabled=model.enabled,
         host=model.host,
@@ -171,6 +174,24 @@ def web_settings(sections: Sections, scope: Scope) -> WebSettings:
         allowed_hosts=tuple(model.allowed_hosts),
         behind_proxy=model.behind_proxy,
     )
+
+
+def _loopback(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host.lower().removesuffix(".") == "localhost"
+
+
+def _refuse_wide(sections: Sections, host: str) -> None:
+    """Passwords and tokens never cross a network in the clear (reliability.md P10)."""
+    subject = sections.subject("web")
+    message = (
+        f"{quote(host)} is open to other machines, and without tls passwords can be read there"
+    )
+    hint = "add web.tls, or keep 127.0.0.1 and put a proxy with https in front (web.behind_proxy)"
+    if subject is not None:
+        subject.complain(sections.problems, ("host",), message, hint)
 
 
 def written(node: Node | None, *keys: str) -> Scalar | None:

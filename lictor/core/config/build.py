@@ -184,6 +184,7 @@ class _Work:
             before=() if model.driver == "observed" else tuple(map(_argv, model.before)),
             cwd=str(cwd),
             env=self._env(),
+            env_names=tuple(model.env),
             user=user,
             group=group,
             umask=model.umask,

@@ -23,6 +23,10 @@ from lictor.core.model.spec import ServiceSpec
 META_PAIRS, META_OURS = 64, 12
 META_KEY, META_VALUE = 128, 512
 _META_KEY = re.compile(r"[A-Za-z0-9_-]+")
+_SECRET_META = re.compile(
+    r"(?:^|[_-])(?:token|secret|passw(?:or)?d|credential|(?:api|private|access)[_-]?key)s?(?:$|[_-])",
+    re.IGNORECASE,
+)
 
 Pairs = Sequence[tuple[Candidate, ServiceSpec]]
 
@@ -155,6 +159,9 @@ def _meta(candidate: Candidate, spec: ServiceSpec, problems: Problems) -> None:
             subject.complain(problems, ("meta", key), message)
         elif key.startswith(("lictor-", "consul-")):
             message = f"keys that begin with {key.split('-', maxsplit=1)[0]}- are reserved"
+            subject.complain(problems, ("meta", key), message)
+        elif _SECRET_META.search(key):
+            message = "whoever can reach Consul reads it: secrets do not belong into meta"
             subject.complain(problems, ("meta", key), message)
         elif len(value.encode()) > META_VALUE:
             message = (

@@ -25,6 +25,10 @@ from lictor.core.model.names import BadName, canonical, is_label
 
 _HOST = re.compile(r"[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?(\.[A-Za-z0-9_]([A-Za-z0-9_-]{0,62})?)*\.?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+#: A parameter of a URL that is a secret by its name.
+_SECRET_QUERY = re.compile(
+    r"(?:^|[&;])[a-z0-9_.%-]*(?:token|secret|passw(?:or)?d|api_?key|credential)s?=", re.IGNORECASE
+)
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
 
 
@@ -128,6 +132,8 @@ def url_problem(text: str) -> str:
         return "expected a URL such as http://127.0.0.1:5000/health; its host or port is malformed"
     if "@" in parts.netloc:
         return "a URL with a user name or password in it would be shown to everybody by Consul"
+    if _SECRET_QUERY.search(parts.query):
+        return "a URL with a credential in its query would be shown to everybody by Consul"
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         return f"expected a URL such as http://127.0.0.1:5000/health, got {quote(text)}"
     if port == 0 or re.search(r"\s", text):
@@ -167,6 +173,9 @@ def _consul_address(value: str) -> str:
 
 def _probe_url(value: str) -> str:
     if value.startswith("/") and not re.search(r"\s", value):
+        problem = url_problem(f"http://host{value}")  # for what stands in its query
+        if problem:
+            raise fail(problem)
         return value
     problem = url_problem(value)
     if problem:
@@ -185,7 +194,9 @@ def _endpoint(value: str) -> str:
 
 
 def _web_origin(value: str) -> str:
-    if value != "*" and url_problem(value):
+    if value == "*":
+        raise fail("every page of the web would be let in", "name the origins one by one")
+    if url_problem(value):
         raise fail(f"expected an origin such as https://example.org, got {quote(value)}")
     return value.rstrip("/")
 

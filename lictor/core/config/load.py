@@ -78,7 +78,7 @@ def load(path: Path, context: LoadContext) -> Config:
             built[candidate.key] = spec
     crosscheck(found, built, names(root.get("services")), web, problems)
     problems.raise_if_any()
-    note_unused(root, found, notes)
+    note_unused(found, notes)
     _note_risks(found, built, context, notes)
     _note_token(path, root, notes)
     return Config(

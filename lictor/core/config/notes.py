@@ -34,21 +34,11 @@ SERVICE = (
     *(Row(("checks", "*", kind), f"{kind} is not asked yet") for kind in PROTOCOL_KINDS),
 )
 
-AGENT = (
-    Row(("web", "tls"), "https is not served yet: put a proxy in front"),
-    Row(("web", "base_path"), "paths below a proxy are not known yet"),
-    Row(("web", "cors_origins"), "other origins are not let in yet"),
-    Row(("web", "allowed_hosts"), "host names are not checked yet"),
-    Row(("web", "behind_proxy"), "X-Forwarded-* is not believed yet"),
-)
-
 NO_EFFECT = "accepted, without effect in this version"
 
 
-def note_unused(root: Map, found: Iterable[Candidate], notes: Problems) -> None:
+def note_unused(found: Iterable[Candidate], notes: Problems) -> None:
     """Write down every key of the file that has no effect yet."""
-    for row in AGENT:
-        _look(root, root.place, row, row.key, (), notes)
     for candidate in found:
         subject = candidate.subject
         for row in SERVICE:

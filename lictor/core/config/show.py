@@ -14,10 +14,9 @@ from pathlib import Path
 
 from lictor.core.config.settings import Config
 from lictor.core.config.units import format_duration, format_size
+from lictor.core.model.secret import MASK, is_secret
 from lictor.core.model.spec import Limits, ParamRef, ProbeSpec, RecycleSpec, ServiceSpec
 
-MASK = "***"
-_SECRET = re.compile(r"token|key|secret|password|passwd|credential", re.IGNORECASE)
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
@@ -35,7 +34,7 @@ def as_plain(config: Config) -> dict[str, object]:
 
 def masked(name: str, value: str) -> str:
     """A variable's value as it may be shown."""
-    if _SECRET.search(name):
+    if is_secret(name):
         return MASK
     return _URL_PASSWORD.sub(rf"\1:{MASK}@", value)
 
@@ -119,7 +118,7 @@ def _probe(probe: ProbeSpec) -> dict[str, object]:
 def _params(spec: ServiceSpec) -> dict[str, object]:
     result: dict[str, object] = {}
     for name, param in spec.params.items():
-        secret = _SECRET.search(name) is not None
+        secret = is_secret(name)
         shown: dict[str, object] = {"default": MASK if secret else spec.param(name)}
         if param.choices:
             shown["choices"] = MASK if secret else list(param.choices)

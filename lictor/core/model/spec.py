@@ -146,7 +146,8 @@ class ServiceSpec:
     """One service (or one instance of one) as this host's config defines it.
 
     `address` is what is registered, `host` where it binds. `registered` False: Consul never hears
-    of it. `meta` goes to Consul. `modes` empty: every mode. Fields that a later capability uses
+    of it. `env_names` are those that the definition itself lists under `env`, of all that `env` has.
+    `meta` goes to Consul. `modes` empty: every mode. Fields that a later capability uses
     (`gpu`, `docker`, ...) are kept as plain data under `later`.
     """
 
@@ -158,6 +159,7 @@ class ServiceSpec:
     before: tuple[tuple[str | ParamRef, ...], ...] = ()
     cwd: str = "."
     env: Mapping[str, str | ParamRef] = field(default_factory=dict, repr=False)
+    env_names: tuple[str, ...] = ()
     user: str | None = None
     group: str | None = None
     umask: int | None = None

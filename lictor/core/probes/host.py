@@ -32,11 +32,12 @@ _LISTEN = "0A"  # include/net/tcp_states.h: TCP_LISTEN
 
 
 class _Row(NamedTuple):
-    """What one line of /proc/PID/stat says about usage (proc(5): fields 4, 6, 14, 15, 20, 22, 24)."""
+    """What one line of /proc/PID/stat says about usage (proc(5): fields 4, 6, 14 to 17, 20, 22, 24)."""
 
     ppid: int
     session: int
     ticks: int
+    ended: int  # of children that were waited for
     threads: int
     start: int
     rss: int
@@ -150,7 +151,7 @@ class ProcUsage:
 
     def _sum(self, pids: list[int]) -> Usage:
         percent = 0.0
-        memory = threads = 0
+        memory = threads = ticks = 0
         for pid in pids:
             row, old = self._rows[pid], self._before.get(pid)
             if old is not None and old.start == row.start:
@@ -161,9 +162,11 @@ class ProcUsage:
                 # A span under one tick says nothing about a rate.
                 percent += 100.0 * used / _TICKS / max(span, 1.0 / _TICKS)
             memory += row.rss
+            ticks += row.ticks + row.ended
             threads += row.threads
         return Usage(
             cpu_percent=round(percent, 1),
+            cpu_seconds=round(ticks / _TICKS, 2),
             memory_bytes=memory * _PAGE,
             processes=len(pids),
             threads=threads,
@@ -189,11 +192,11 @@ def _rows(skip: Collection[int] = ()) -> Iterator[tuple[int, _Row]]:
         # (drivers.tree reads the same line for other fields; drivers and probes know not each other)
         part = data[data.rindex(b")") + 2 :].split(None, 22)
         if part[0] not in {b"Z", b"X"}:
-            used = int(part[11]) + int(part[12])
+            used, ended = int(part[11]) + int(part[12]), int(part[13]) + int(part[14])
             yield (
                 pid,
                 _Row(
-                    *(int(part[1]), int(part[3]), used),
+                    *(int(part[1]), int(part[3]), used, ended),
                     *(int(part[17]), int(part[19]), int(part[21])),
                 ),
             )

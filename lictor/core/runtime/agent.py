@@ -35,6 +35,8 @@ from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.holds import Holds
 from lictor.core.runtime.keeper import DesiredKeeper
 from lictor.core.runtime.log_keeper import LogKeeper
+from lictor.core.runtime.meters import LoopLag
+from lictor.core.runtime.one_run import OneRun
 from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
@@ -80,11 +82,13 @@ class Agent:
         self.bell = Bell()
         self.web_url: str | None = None
         self.background = Background()
+        self.lag = LoopLag()
         self.keeper = DesiredKeeper(
             tools.store, self.desired_changed, self._desired_event, self._desired_of
         )
         self.holds = Holds(tools.store, self._hold_event)
         self.outcomes = Outcomes(self)
+        self.one_run = OneRun(self)
         self.reconciler = Reconciler(tools.clock, self._forgotten)
         self.publisher = Publisher(self._actual_document, self.jitter)
         self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
@@ -96,6 +100,7 @@ class Agent:
             consul_watches=self._consul_watches,
             port_holder=tools.port_holder,
             jitter=self.jitter,
+            dressed=self.one_run.dressed,
         )
         self.consul = ConsulSide(self)
         self._expiry: asyncio.TimerHandle | None = None
@@ -116,6 +121,7 @@ class Agent:
             runners = self.reconciler.runners
             logs = LogKeeper(self.tools.clock, runners.values, self.record)
             self.background.keep("logs", logs.attend)
+            self.background.keep("lag", self.lag.measure)
             if self.tools.web is not None:
                 web = self.tools.web
                 self.background.keep("web", lambda: web(self))

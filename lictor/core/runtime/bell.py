@@ -7,13 +7,18 @@ import contextlib
 
 
 class Bell:
-    """Rings wake everybody who waits at that moment. Nothing is queued: look at the state itself."""
+    """Rings wake everybody who waits at that moment. Nothing is queued: look at the state itself.
+
+    `rings` counts them: who remembers the number knows whether what was read may be out of date.
+    """
 
     def __init__(self) -> None:
+        self.rings = 0
         self._event = asyncio.Event()
 
     def ring(self) -> None:
         """Wake all who wait."""
+        self.rings += 1
         self._event.set()
         self._event = asyncio.Event()
 

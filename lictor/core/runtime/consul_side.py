@@ -245,6 +245,11 @@ class ConsulSide:
         """Entries of ours that Consul does not take, with its own words."""
         return self._registrar.refused if self._registrar is not None else {}
 
+    @property
+    def writes(self) -> int:
+        """How often this agent has written to Consul."""
+        return self._registrar.writes if self._registrar is not None else 0
+
     def _entries(self) -> Sequence[Wanted]:
         agent = self._agent
         desired = agent.reconciler.desired

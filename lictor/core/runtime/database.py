@@ -9,6 +9,7 @@ what the rows mean.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import time
 from dataclasses import dataclass, field
@@ -65,6 +66,9 @@ class Contents:
 
 def connect(path: Path) -> sqlite3.Connection:
     """Open for writing, made if missing. Raises `sqlite3.Error` (see `damaged`) or `OSError`."""
+    with contextlib.suppress(OSError):
+        # Made by us: SQLite asks the umask, and gives its write-ahead log the mode of the file.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
     connection = sqlite3.connect(path, timeout=_BUSY, isolation_level=None, check_same_thread=False)
     try:
         _claim(connection)

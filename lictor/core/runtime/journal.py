@@ -25,15 +25,8 @@ if TYPE_CHECKING:
 
 #: What a line can be about.
 KINDS = (
-    "agent",
-    "config",
-    "consul",
-    "desired",
-    "group",
-    "hold",
-    "outcome",
-    "phase",
-    "store",
+    *("access", "agent", "config", "consul", "desired", "group", "hold", "outcome"),
+    *("phase", "store"),
     "verb",
 )
 
@@ -66,13 +59,15 @@ class JournalLine(NamedTuple):
 class JournalQuery:
     """Which lines. `subjects`: these services, `piper` with all its instances (empty: all).
 
-    `since` is Unix seconds; `before` an id, for the page before; `limit` at most `MAX_LINES`.
+    `since` is Unix seconds; `before` an id, for the page before; `after` an id, for those that have
+    read so far; `limit` at most `MAX_LINES`.
     """
 
     subjects: tuple[str, ...] = ()
     kinds: tuple[str, ...] = ()
     since: float | None = None
     before: int | None = None
+    after: int | None = None
     limit: int = 100
     _instances: tuple[str, ...] = field(init=False, default=())
 
@@ -87,6 +82,7 @@ class JournalQuery:
             and (not self.kinds or line.kind in self.kinds)
             and (self.since is None or line.at >= self.since)
             and (self.before is None or line.id < self.before)
+            and (self.after is None or line.id > self.after)
         )
 
     def _about(self, subject: str) -> bool:
@@ -107,7 +103,8 @@ class JournalQuery:
         if self.kinds:
             parts.append(f"kind IN ({_marks(self.kinds)})")
             values += self.kinds
-        for test, value in (("at >= ?", self.since), ("id < ?", self.before)):
+        tests = (("at >= ?", self.since), ("id < ?", self.before), ("id > ?", self.after))
+        for test, value in tests:
             if value is not None:
                 parts.append(test)
                 values.append(value)

@@ -30,15 +30,29 @@ async def follow(path: Path, from_offset: int | None = None) -> AsyncIterator[st
     only later. A line is given when its end was written, or its file is over. What was deleted
     before it could be read is left out. Raises `OperationFailed` when the path is no plain file.
     """
+    async for _, line in follow_marked(path, from_offset):
+        yield line
+
+
+async def follow_marked(
+    path: Path, from_offset: int | None = None, skip: int = 0
+) -> AsyncIterator[tuple[str, str]]:
+    """The same with a mark beside each line, `<offset>+<n>`: n lines after the one at the offset.
+
+    Whoever begins again at that offset and passes over n lines (`skip`) goes on behind this one.
+    """
     follower = _Follower(path, from_offset)
     wait = _POLL
     while True:
         grown = False
         try:
-            for lines in follower.news():
+            for begin, lines in follower.news():
                 grown = True
-                for line in lines:
-                    yield line
+                for number, line in enumerate(lines, start=1):
+                    if skip:
+                        skip -= 1
+                        continue
+                    yield f"{begin}+{number}", line
                 # A flood must not keep the loop from its other work.
                 await asyncio.sleep(0)
         except Moving:
@@ -55,30 +69,42 @@ class _Follower:
         self._reader = LogReader(path)
         self._at = offset
         self._ino = 0
+        self._line_at = offset or 0  # where the line begins of which a part was read
         self._lines = Lines()
 
-    def news(self) -> Iterator[list[str]]:
-        """Everything new, a block at a time. Raises `Moving`; what was given counts as read."""
+    def news(self) -> Iterator[tuple[int, list[str]]]:
+        """Everything new, a block at a time, and where its first line begins.
+
+        Raises `Moving`; what was given counts as read.
+        """
         row = self._reader.row()
         if self._at is None:
-            self._at = row.end
+            self._at = self._line_at = row.end
         self._at = max(0, self._at)
         if self._at > row.end or (row.joined and self._ino not in {0, row.ino} and row.ino):
             # Truncated or replaced: what it holds now was never read.
             self._at = row.newest.begin
-            yield list(self._lines.end())
+            yield self._over(self._at)
         if row.ino:
             self._ino = row.ino
         while True:
             if self._at_seam(row):
-                yield list(self._lines.end())
+                yield self._over(self._at)
             begin, block = self._reader.read(self._at)
             if not block:
                 return
             if begin > self._at:
-                yield list(self._lines.end())
+                yield self._over(begin)
             self._at = begin + len(block)
-            yield list(self._lines.feed(block))
+            lines, line_at = list(self._lines.feed(block)), self._line_at
+            if b"\n" in block:
+                self._line_at = begin + block.rfind(b"\n") + 1
+            yield line_at, lines
+
+    def _over(self, at: int) -> tuple[int, list[str]]:
+        """The half line that will not be ended any more; the next one begins at `at`."""
+        before, self._line_at = self._line_at, at
+        return before, list(self._lines.end())
 
     def _at_seam(self, row: Row) -> bool:
         """Whether the next byte lies in another file than the last, and lines end with files."""

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from typing import Any, TypeAlias
 
 from lictor import __version__
 from lictor.core.errors import UsageError
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
+from lictor.core.runtime.foresight import Foresight
+from lictor.core.runtime.log_files import LogFiles
+from lictor.core.runtime.monitor import Monitor
 from lictor.core.runtime.orders import Orders
 from lictor.core.runtime.questions import Questions
+from lictor.core.runtime.registry_view import RegistryView
+from lictor.core.runtime.services_view import ServicesView
 
 Handler: TypeAlias = Callable[[dict[str, Any], str, Emit], Awaitable[Any]]
 
@@ -19,7 +24,24 @@ class Operations:
     """The handlers by name; `handle` is what the control socket calls."""
 
     def __init__(self, agent: Agent, reload: Callable[[], dict[str, Any]]) -> None:
-        self._ops: Mapping[str, Handler] = {**Questions(agent).ops, **Orders(agent, reload).ops}
+        self.foresight = Foresight(agent)
+        self._ops: dict[str, Handler] = {
+            **self.foresight.ops,
+            **Questions(agent).ops,
+            **ServicesView(agent).ops,
+            **LogFiles(agent).ops,
+            **RegistryView(agent).ops,
+            **Monitor(agent).ops,
+            **Orders(agent, reload).ops,
+        }
+
+    def add(self, op: str, handler: Handler) -> None:
+        """One more operation, from somebody who sees more of the world than the agent does."""
+        self._ops[op] = handler
+
+    def knows(self, op: str) -> bool:
+        """Whether there is an operation of that name."""
+        return op in self._ops
 
     async def handle(self, op: str, args: dict[str, Any], who: str, emit: Emit) -> Any:
         """Do one operation for `who`; raises `LictorError`."""

@@ -5,10 +5,9 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any
 
-from lictor.core.errors import UsageError
 from lictor.core.model.desired import DesiredChange
 from lictor.core.model.reason import Reason, because
-from lictor.core.model.spec import ParamSpec, ParamValue
+from lictor.core.model.secret import shown
 
 _WORDS = {"running": "start", "stopped": "stop"}
 
@@ -19,24 +18,6 @@ def result_word(result: dict[str, Any], written: str, *, waited: bool) -> str:
     if waited and outcome:
         return "already" if written == "already" and outcome == "done" else outcome
     return written or "requested"
-
-
-def typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
-    """What was typed as text, as the parameter's own type (that of its default)."""
-    text = str(value).strip()
-    try:
-        if isinstance(spec.default, bool):
-            return {"true": True, "yes": True, "1": True, "false": False, "no": False, "0": False}[
-                text.lower()
-            ]
-        if isinstance(spec.default, int):
-            return int(text)
-        if isinstance(spec.default, float):
-            return float(text)
-    except (KeyError, ValueError):
-        kind = type(spec.default).__name__
-        raise UsageError(f"{name}={text!r} is not a value of type {kind}.") from None
-    return str(value)
 
 
 def limit_of(args: dict[str, Any]) -> float | None:
@@ -63,7 +44,7 @@ def spoken(change: DesiredChange) -> Reason:
     elif change.restart:
         what = "restart"
     elif change.params:
-        what = ", ".join(f"{name}={value}" for name, value in change.params.items())
+        what = ", ".join(f"{name}={shown(name, value)}" for name, value in change.params.items())
     elif change.unset_params:
         what = f"unset {', '.join(change.unset_params)}"
     if change.reason:

@@ -23,13 +23,15 @@ from lictor.core.errors import (
 from lictor.core.model.desired import DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
+from lictor.core.model.secret import is_secret
 from lictor.core.model.state import Phase
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.hold_orders import HoldOrders, until_from
 from lictor.core.runtime.meant import services_meant
-from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, typed, unix
+from lictor.core.runtime.one_run import typed
+from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, unix
 from lictor.core.runtime.outcomes import Order
 from lictor.core.runtime.refusals import (
     held_against,
@@ -121,6 +123,7 @@ class Orders:
             verb, who, str(args.get("reason") or ""), self._until(args), self._moment(keys)
         )
         moved = [key for key in keys if held_against(agent, key, verb) is None]
+        agent.one_run.ordered(moved, verb, who, args.get("env"), unix(asked.at))
         orders = [(key, self._order_for(key, asked)) for key in moved]
         results = await asyncio.gather(*(self._write(key, what, asked) for key, what in orders))
         written = dict(zip(moved, results, strict=True))
@@ -248,7 +251,8 @@ class Orders:
             # Consul never brings a value past `choices` and `pattern`.
             problem = bad_value(specs[name], value)
             if problem:
-                raise UsageError(f"{key} {name}: {problem}.", hint="Nothing was changed.")
+                why = "it does not fit" if is_secret(name) else problem
+                raise UsageError(f"{key} {name}: {why}.", hint="Nothing was changed.")
         change = DesiredChange(
             params=values, until=self._until(args), by=who, reason=str(args.get("reason") or "")
         )

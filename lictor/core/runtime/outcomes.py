@@ -67,6 +67,11 @@ class Outcomes:
         self._agent.tools.store.save(_TABLE, str(key), asdict(order))
         self.look(key)
 
+    def open_order(self, key: ServiceKey) -> dict[str, Any] | None:
+        """The order on this service whose end has not come: verb, who, and when (Unix seconds)."""
+        order = self._open.get(key)
+        return None if order is None else {"verb": order.verb, "who": order.who, "at": order.at}
+
     def look(self, key: ServiceKey) -> None:
         """Something about this service changed."""
         order = self._open.get(key)

@@ -180,12 +180,13 @@ class Questions:
             probes = {"health": runner.spec.health.probe, **probes}
         if runner.state.phase not in {Phase.READY, Phase.UNHEALTHY, Phase.STARTING}:
             output = views.say(runner.state.reason)
+            kind = probes["health"].kind if "health" in probes else "process"
             row = {"check": "health", "status": "critical", "output": output, "took_ms": 0.0}
-            return [{"service": str(key), **row}]
+            return [{"service": str(key), **row, "kind": kind}]
         if not probes:
             output = "It runs; it has no health check."
             row = {"check": "process", "status": "passing", "output": output, "took_ms": 0.0}
-            return [{"service": str(key), **row}]
+            return [{"service": str(key), **row, "kind": "process"}]
         prober = self._agent.tools.prober
         results = await asyncio.gather(*(prober.probe(probe) for probe in probes.values()))
         return [
@@ -195,6 +196,7 @@ class Questions:
                 "status": "passing" if result.passed else "critical",
                 "output": result.output,
                 "took_ms": round(result.took * 1000, 1),
+                "kind": probes[name].kind,
             }
             for name, result in zip(probes, results, strict=True)
         ]
@@ -215,12 +217,13 @@ class Questions:
         strange = [kind for kind in kinds if kind not in KINDS]
         if strange:
             raise UsageError(f"No kind {strange[0]!r}.", hint=f"There are: {', '.join(KINDS)}.")
-        since, before = args.get("since"), args.get("before")
+        since, before, after = args.get("since"), args.get("before"), args.get("after")
         query = JournalQuery(
             subjects=tuple(names),
             kinds=kinds,
             since=float(since) if isinstance(since, int | float) else None,
             before=before if isinstance(before, int) else None,
+            after=after if isinstance(after, int) else None,
             limit=min(MAX_LINES, max(0, int(args.get("lines", 50)))),
         )
         follow, store = bool(args.get("follow")), self._agent.tools.store

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 
@@ -18,6 +19,7 @@ from lictor.core.model.plan import Action, Plan, Verb
 from lictor.core.model.state import Identity, ServiceState
 from lictor.core.planning.reconcile import plan
 from lictor.core.ports import Clock
+from lictor.core.runtime.meters import Histogram
 from lictor.core.runtime.runner import Runner
 
 log = logging.getLogger(__name__)
@@ -41,6 +43,7 @@ class Reconciler:
         self._spared: frozenset[ServiceKey] = frozenset()
         self._memory: Mapping[ServiceKey, tuple[Identity, int]] = {}
         self.broken: dict[ServiceKey, str] = {}
+        self.took = Histogram()
 
     @property
     def desired(self) -> Desired:
@@ -108,11 +111,28 @@ class Reconciler:
         if self._paused:
             return
         dirty, self._dirty = self._dirty, set()
+        begun = time.perf_counter()
         self._act(self._plan(dirty))
+        self.took.observe(time.perf_counter() - begun)
 
     def _plan(self, keys: Iterable[ServiceKey]) -> Plan:
         """The next steps of some services. One that cannot be planned keeps no other from it."""
         actual, now, used = self.actual(), self._clock.now(), self._used()
+        try:
+            found = plan(self._desired, actual, now, only=keys, memory=used)
+        except Exception:  # noqa: BLE001 - told below, of the service that it is about
+            return self._plan_one_by_one(keys, actual, now, used)
+        for key in self.broken.keys() & set(keys):
+            del self.broken[key]
+        return found
+
+    def _plan_one_by_one(
+        self,
+        keys: Iterable[ServiceKey],
+        actual: Mapping[ServiceKey, ServiceState],
+        now: float,
+        used: Mapping[ServiceKey, int],
+    ) -> Plan:
         steps: list[Action] = []
         for key in dict.fromkeys(keys):
             try:

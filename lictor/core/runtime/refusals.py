@@ -31,19 +31,27 @@ def refuse_infrastructure(agent: Agent, keys: Iterable[ServiceKey]) -> None:
             )
 
 
+def hurt_by(agent: Agent, keys: list[ServiceKey]) -> list[ServiceKey]:
+    """Running services that need one of `keys` and are not among them."""
+    hurt = dict.fromkeys(other for key in keys for other in _hurt_by_one(agent, key, keys))
+    return list(hurt)
+
+
+def _hurt_by_one(agent: Agent, key: ServiceKey, keys: list[ServiceKey]) -> list[ServiceKey]:
+    desired = agent.reconciler.desired
+    return [
+        other
+        for other in dependents(key.name, desired)
+        if other not in keys
+        and agent.reconciler.runners[other].state.phase.running
+        and any(dep.name == key.name and dep.required for dep in desired[other].spec.depends_on)
+    ]
+
+
 def refuse_to_hurt(agent: Agent, keys: list[ServiceKey], verb: str) -> None:
     """Stopping what others need is refused until it is said twice."""
     for key in keys:
-        hurt = [
-            other
-            for other in dependents(key.name, agent.reconciler.desired)
-            if other not in keys
-            and agent.reconciler.runners[other].state.phase.running
-            and any(
-                dep.name == key.name and dep.required
-                for dep in agent.reconciler.desired[other].spec.depends_on
-            )
-        ]
+        hurt = _hurt_by_one(agent, key, keys)
         if hurt:
             listed = ", ".join(str(other) for other in hurt)
             raise Refused(

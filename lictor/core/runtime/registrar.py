@@ -87,6 +87,7 @@ class Registrar:
         self._drift = Drift(owner)
         self._writer = EntryWriter(self._apply)
         self.conflicts: list[str] = []
+        self.writes = 0
 
     @property
     def good(self) -> bool:
@@ -350,6 +351,7 @@ class Registrar:
             self._tell({k: v for k, v in self._watched.items() if k.startswith(f"{service_id}:")})
 
     async def _apply(self, write: Write) -> None:
+        self.writes += 1
         await self._registry.apply(write)
         if self._seen is not None:
             self._seen = after(self._seen, write)

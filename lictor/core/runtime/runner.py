@@ -218,7 +218,7 @@ class Runner:
             self._counts_as_restart = False
             state = replace(state, restarts=state.restarts + 1)
         self._set(replace(state, operator_restart_wall=restart_wall))
-        self._operation = asyncio.create_task(self._run(self.spec))
+        self._operation = asyncio.create_task(self._run(self._around.dressed(self.spec)))
 
     async def _run(self, spec: ServiceSpec) -> None:
         try:

@@ -16,13 +16,18 @@ if TYPE_CHECKING:
     from lictor.core.runtime.runner import Runner
 
 
+def _as_it_is(spec: ServiceSpec) -> ServiceSpec:
+    return spec
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every runner shares.
 
     `changed(runner, before)` is called after each change of state; `wake(key)` asks for a new plan;
     `consul_watches(key)` says whether Consul's own check is known for this service at present, in
-    which case the runner does not probe as well.
+    which case the runner does not probe as well; `dressed(spec)` is the definition with what the
+    next run alone is to have.
     """
 
     clock: Clock
@@ -32,6 +37,7 @@ class Surroundings:
     consul_watches: Callable[[ServiceKey], bool]
     port_holder: Callable[[str, int], tuple[int, str] | None]
     jitter: Callable[[], float]
+    dressed: Callable[[ServiceSpec], ServiceSpec] = _as_it_is
 
     def refuse_taken_port(self, spec: ServiceSpec) -> None:
         """Raise `StartFailed` if somebody else holds the port of a service that we start."""

@@ -14,6 +14,7 @@ from lictor.core.locales import render
 from lictor.core.model.desired import DesiredService, DesiredState, Source
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
+from lictor.core.model.secret import shown
 from lictor.core.model.spec import ParamRef, ServiceSpec
 from lictor.core.model.state import Phase, ServiceState
 from lictor.core.planning.reconcile import hold_reason
@@ -156,7 +157,7 @@ def details(
             f"{{param.{part.name}}}" if isinstance(part, ParamRef) else part
             for part in spec.command
         ],
-        "params": {name: spec.param(name) for name in spec.params},
+        "params": {name: shown(name, spec.param(name)) for name in spec.params},
         "cwd": spec.cwd,
         "user": spec.user,
         "log": log,

@@ -246,14 +246,13 @@ def test_as_root_a_service_without_user_is_noted(tmp_path):
 
 def test_what_has_no_effect_yet_is_noted_at_its_key(tmp_path):
     text = (
-        "web: {tls: {cert: c, key: k}}\nservices:\n"
+        "web: {port: 1}\nservices:\n"
         "  a: {command: [x], gpu: {memory: 1GiB}, activation: on-demand, metrics: /m}\n"
         "  b: {driver: docker, docker: {image: i}}\n"
         "  c: {command: [x], activation: manual, checks: {k: {kafka: 'h:1'}, t: {tcp: 'h:2'}}}\n"
     )
     notes = accepted(tmp_path, text).notes
     assert [(n.line, n.column, n.where) for n in notes] == [
-        (1, 7, "web.tls"),
         (3, 21, "services.a.gpu"),
         (3, 42, "services.a.activation"),
         (3, 65, "services.a.metrics"),

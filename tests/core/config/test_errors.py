@@ -170,6 +170,43 @@ A = "services:\n  a:\n    command: [x]\n"
             "consul: `token` and `token_file` are both given (keep one of them)",
         ),
         ("web: {tls: {cert: a}}\n", 1, 7, "web.tls: `key` is missing"),
+        (
+            "web:\n  host: 0.0.0.0\n",
+            2,
+            9,
+            (
+                "web.host: '0.0.0.0' is open to other machines, and without tls passwords can be"
+                " read there (add web.tls, or keep 127.0.0.1 and put a proxy with https in front"
+                " (web.behind_proxy))"
+            ),
+        ),
+        (
+            "web: {cors_origins: ['*']}\n",
+            1,
+            22,
+            (
+                "web.cors_origins[0]: every page of the web would be let in"
+                " (name the origins one by one)"
+            ),
+        ),
+        (
+            A + "    health: {http: '/health?api_key=hunter2'}\n    port: 80\n",
+            4,
+            20,
+            (
+                "services.a.health.http: a URL with a credential in its query would be shown to"
+                " everybody by Consul"
+            ),
+        ),
+        (
+            A + "    meta: {db_password: x}\n",
+            4,
+            25,
+            (
+                "services.a.meta.db_password: whoever can reach Consul reads it: secrets do not"
+                " belong into meta"
+            ),
+        ),
     ],
 )
 def test_a_wrong_key_or_value_is_named_at_its_place(tmp_path, text, line, column, message):
@@ -490,3 +527,23 @@ def test_a_search_that_finds_nothing_says_where_it_looked(tmp_path, monkeypatch)
         find("nope.yml", {})
     with pytest.raises(ConfigError, match=r"no such file \(from \$LICTOR_CONFIG\)"):
         find(None, {"LICTOR_CONFIG": "/nope.yml"})
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.8.0.1", "::1", "localhost"])
+def test_loopback_needs_no_certificate(tmp_path, host):
+    assert accepted(tmp_path, f"web: {{host: '{host}'}}\n").web.host == host
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.168.1.4", "lictor.example.org"])
+def test_a_wide_bind_is_taken_with_a_certificate_only(tmp_path, host):
+    assert problems(tmp_path, f"web: {{host: '{host}'}}\n")
+    tls = "tls: {cert: c, key: k}"
+    assert accepted(tmp_path, f"web: {{host: '{host}', {tls}}}\n").web.host == host
+
+
+def test_no_credential_of_a_url_stands_in_the_problem(tmp_path):
+    for url in ("http://a:hunter2@h/", "http://h/?token=hunter2", "/x?secret=hunter2&y=1"):
+        text = A + f"    port: 1\n    health: {{http: '{url}'}}\n"
+        (found,) = problems(tmp_path, text)
+        assert "hunter2" not in str(found)
+        assert found.line == 5

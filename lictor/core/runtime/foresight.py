@@ -1,0 +1,137 @@
+"""What would happen, and what has been: the preview of an order, and the last quarter of an hour.
+
+Both are for people who look before they act. The preview asks the same questions as the order
+(what is held, who would be hurt, what is Lictor's own) and plans with the same function; it changes
+nothing. The figures are a ring of a few numbers for each service, in memory only: Lictor is no
+time-series database, and Prometheus is asked for anything longer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, Any
+
+from lictor.core.errors import Refused, UsageError
+from lictor.core.model.names import ServiceKey
+from lictor.core.planning.foresee import foresee, ordered
+from lictor.core.runtime import views
+from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.refusals import (
+    held_against,
+    hurt_by,
+    refuse_infrastructure,
+    told,
+)
+
+if TYPE_CHECKING:
+    from lictor.core.runtime.agent import Agent
+    from lictor.core.runtime.control import Emit
+
+EVERY = 15.0  # seconds between two samples
+KEPT = 60  # samples: fifteen minutes
+_VERBS = ("start", "stop", "restart")
+_MIB = 1024 * 1024
+
+
+class Foresight:
+    """The operations `preview` and `history`; `watch` fills the latter."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._cpu: dict[ServiceKey, deque[float | None]] = {}
+        self._memory: dict[ServiceKey, deque[float | None]] = {}
+        self.ops = {"preview": self._preview, "history": self._history}
+
+    async def watch(self) -> None:
+        """Sample every fifteen seconds, for ever."""
+        while True:
+            await asyncio.sleep(EVERY)
+            self.sample()
+
+    def sample(self) -> None:
+        """One more figure for each service; a service that does not run uses nothing."""
+        usage, runners = self._agent.usage(), self._agent.reconciler.runners
+        for gone in self._cpu.keys() - runners.keys():
+            del self._cpu[gone], self._memory[gone]
+        for key in runners:
+            view = self._agent.view(key, usage)
+            for rings, value in (
+                (self._cpu, view["cpu_percent"]),
+                (self._memory, view["memory_mb"]),
+            ):
+                rings.setdefault(key, deque(maxlen=KEPT)).append(value)
+
+    async def _history(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        """`{"every_s", "services": {name: {"cpu_percent": [...], "memory_mb": [...]}}}`."""
+        services = {
+            str(key): {"cpu_percent": list(ring), "memory_mb": list(self._memory[key])}
+            for key, ring in self._cpu.items()
+        }
+        return {"every_s": EVERY, "services": services}
+
+    async def _preview(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
+        """What `verb` would lead to for `names` (none: all).
+
+        `steps` in order; `hurts`: running services that need one that would stop; `held`: those that
+        would be left alone; `refused`: why it would not be done at all.
+        """
+        verb, names = str(args.get("verb")), list(args.get("names") or [])
+        if verb not in _VERBS:
+            raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
+        agent = self._agent
+        keys = services_meant(agent, names)
+        refused = None
+        try:
+            if names:
+                refuse_infrastructure(agent, keys)
+        except Refused as error:
+            refused = {"code": error.code, "params": {}, "sentence": error.message}
+        holds = {key: held_against(agent, key, verb) for key in keys}
+        moved = [key for key in keys if holds[key] is None]
+        hurts = hurt_by(agent, moved) if names and verb != "start" else []
+        return {
+            "verb": verb,
+            "steps": [] if refused else self._steps(moved, verb, who),
+            "hurts": [str(key) for key in hurts],
+            "held": [
+                {
+                    "service": str(key),
+                    "reasons": [
+                        {"code": why.code, "params": dict(why.params)} for why in told(hold)
+                    ],
+                }
+                for key, hold in holds.items()
+                if hold is not None
+            ],
+            "refused": refused,
+        }
+
+    def _steps(self, keys: list[ServiceKey], verb: str, who: str) -> list[dict[str, Any]]:
+        agent = self._agent
+        clock, desired = agent.tools.clock, agent.reconciler.desired
+        actual = agent.reconciler.actual()
+        wall = max(
+            clock.wall(),
+            # As an order is dated: after what it renews, even if the clock went back.
+            *((actual[key].started_wall or 0.0) + 1.0 for key in keys if key in actual),
+            0.0,
+        )
+        after = ordered(desired, keys, verb, by=who, wall=wall)
+        # What is under way anyway is no consequence of this order.
+        anyway = {
+            (step.verb, step.service)
+            for step in foresee(desired, actual, clock.now(), wall=wall)
+            if step.service not in keys
+        }
+        return [
+            {
+                "action": step.verb.value,
+                "service": str(step.service),
+                "reason": step.reason.code,
+                "reason_params": dict(step.reason.params),
+                "sentence": views.say(step.reason),
+            }
+            for step in foresee(after, actual, clock.now(), wall=wall)
+            if (step.verb, step.service) not in anyway
+        ]

@@ -1,0 +1,78 @@
+"""What the host does, for those who watch: measured when asked, at most every second, by a thread.
+
+It joins what the machine says with what the agent knows: which of the busy processes belong to
+which service. With nobody asking, nothing is measured.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import time
+from typing import TYPE_CHECKING, Any
+
+from lictor.core.runtime import views
+from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.control import Emit
+from lictor.core.runtime.services_view import moment
+
+if TYPE_CHECKING:
+    from lictor.core.probes.machine import Look, Machine
+
+_FRESH = 1.0  # seconds that one look serves all who ask
+_FIRST = 0.3  # seconds between the two looks that make the first rates
+_LONG_AGO = 30.0  # seconds after which rates would be about something long past
+
+
+class Monitor:
+    """The operation `monitor`."""
+
+    def __init__(self, agent: Agent) -> None:
+        self._agent = agent
+        self._machine: Machine | None = None
+        self._lock = asyncio.Lock()
+        self._at = 0.0
+        self._found: dict[str, Any] = {}
+        self.ops = {"monitor": self._monitor}
+
+    async def _monitor(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        async with self._lock:  # those who ask meanwhile get the same answer
+            if not self._found or time.monotonic() - self._at > _FRESH:
+                look = await self._look(again=time.monotonic() - self._at > _LONG_AGO)
+                self._found = self._joined(look)
+                self._at = time.monotonic()
+        return self._found
+
+    async def _look(self, *, again: bool) -> Look:
+        if self._machine is None:
+            module = await asyncio.to_thread(importlib.import_module, "lictor.core.probes.machine")
+            self._machine = module.Machine()
+        machine: Machine = self._machine
+        look = await asyncio.to_thread(machine.look)
+        if again:
+            await asyncio.sleep(_FIRST)
+            look = await asyncio.to_thread(machine.look)
+        return look
+
+    def _joined(self, look: Look) -> dict[str, Any]:
+        mains = {
+            runner.state.identity.pid: str(key)
+            for key, runner in self._agent.reconciler.runners.items()
+            if runner.state.identity is not None
+        }
+        processes = look.values.get("processes")
+        for row in processes or ():
+            row["service"] = mains.get(row["pid"])
+        return {
+            "at": moment(self._agent.tools.clock.wall()),
+            "node": self._agent.node,
+            **look.values,
+            "unknown": {
+                name: {
+                    "code": why.code,
+                    "params": dict(why.params),
+                    "sentence": views.say(why),
+                }
+                for name, why in look.unknown.items()
+            },
+        }

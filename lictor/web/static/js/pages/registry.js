@@ -1,0 +1,162 @@
+// The cluster as Consul sees it: every node and every service, with the DNS names to use.
+import { classes, html, useEffect, useState } from "../ui.js";
+import { get, post } from "../api.js";
+import { t } from "../i18n.js";
+import { consul, may } from "../state.js";
+import { Copy, Dialog, Empty, Health, Trouble, sentence } from "../parts.js";
+import { go, to } from "../route.js";
+import { useAnswer } from "./service.js";
+
+const EVERY = 10_000;
+
+export function Registry({ name }) {
+  const [round, setRound] = useState(0);
+  useEffect(() => {
+    const timer = setInterval(() => !document.hidden && setRound((now) => now + 1), EVERY);
+    return () => clearInterval(timer);
+  }, []);
+  const [kept, keep] = useState(null);
+  const [answer, problem, again] = useAnswer(round, () =>
+    Promise.all([get("registry/services"), get("registry/nodes")]).then(([one, other]) => ({ ...one, ...other })),
+  );
+  useEffect(() => {
+    if (answer) keep(answer);
+  }, [answer]);
+  const shown = answer || kept;
+  if (problem && !["consul", "503"].some((word) => String(problem.code).includes(word)) && problem.status !== 503) {
+    return html`<${Trouble} problem=${problem} again=${again} />`;
+  }
+  if (problem) {
+    return html`<${Empty} glyph="⊘" title=${t("registry.away")}>${t("registry.away_text", { why: sentence(problem) })}</${Empty}>`;
+  }
+  if (!shown) return html`<p class="quiet" aria-busy="true">${t("state.loading")}</p>`;
+  return html`<section>
+    <div class="tools">
+      <h1>${t("nav.registry")}</h1>
+      ${consul.value?.ui && html`<a class="act" href=${consul.value.ui} target="_blank" rel="noreferrer noopener">${t("registry.consul_ui")} ↗</a>`}
+      ${consul.value?.dns && html`<span class="quiet">DNS ${consul.value.dns}</span>`}
+    </div>
+    <${Nodes} nodes=${shown.nodes || []} />
+    <${Orphans} orphans=${shown.orphans || []} again=${again} />
+    ${shown.services.length
+      ? html`<${Found} services=${shown.services} />`
+      : html`<${Empty} title=${t("registry.none")}>${t("registry.none_text")}</${Empty}>`}
+    ${name && html`<${One} key=${name} name=${name} />`}
+  </section>`;
+}
+
+function Nodes({ nodes }) {
+  return html`<ul class="nodes">
+    ${nodes.map(
+      (node) => html`<li class=${classes("card", { this: node.this })}>
+        <b>${node.node}</b> ${node.this && html`<span class="badge">${t("registry.this_node")}</span>`}
+        ${node.lictor && html`<span class="badge">Lictor</span>`}
+        <p>
+          ${["passing", "warning", "critical", "maintenance"]
+            .filter((word) => node[word])
+            .map((word) => html`<${Health} health=${word} count=${node[word]} /> `)}
+        </p>
+        ${node.dashboard && !node.this && html`<a href=${safe(node.dashboard)} rel="noreferrer noopener">${t("registry.its_dashboard")}</a>`}
+      </li>`,
+    )}
+  </ul>`;
+}
+
+/** Only http and https: an address in the registry is anybody's word. */
+const safe = (address) => (/^https?:\/\//i.test(address) ? address : "#/registry");
+
+function Found({ services }) {
+  return html`<table class="plain registry">
+    <thead>
+      <tr>
+        <th scope="col">${t("column.service")}</th>
+        <th scope="col">${t("column.health")}</th>
+        <th scope="col">DNS</th>
+        <th scope="col">${t("column.nodes")}</th>
+        <th scope="col">${t("column.tags")}</th>
+      </tr>
+    </thead>
+    <tbody>
+      ${services.map(
+        (row) => html`<tr key=${row.name}>
+          <th scope="row"><a href=${to("registry", row.name)}>${row.name}</a></th>
+          <td class="healths">
+            ${["passing", "warning", "critical", "maintenance"]
+              .filter((word) => row[word])
+              .map((word) => html`<${Health} health=${word} count=${row[word]} />`)}
+          </td>
+          <td class="mono">${row.dns} <${Copy} text=${row.dns} /></td>
+          <td>${(row.nodes || []).join(", ")}</td>
+          <td>${(row.tags || []).map((tag) => html`<span class="tag">${tag}</span>`)}</td>
+        </tr>`,
+      )}
+    </tbody>
+  </table>`;
+}
+
+function Orphans({ orphans, again }) {
+  const [open, setOpen] = useState(null);
+  const [problem, setProblem] = useState(null);
+  if (!orphans.length) return null;
+  const clean = async () => {
+    try {
+      await post("registry/clean-up", { ids: [open.id] });
+      setOpen(null);
+      again();
+    } catch (failed) {
+      setProblem(failed);
+    }
+  };
+  return html`<section class="card orphans">
+    <h2>${t("registry.orphans")}</h2>
+    <p class="quiet">${t("registry.orphans_text")}</p>
+    <ul class="list">
+      ${orphans.map(
+        (one) => html`<li>
+          <b>${one.service}</b> <span class="mono quiet">${one.id}</span> <span>${one.sentence}</span>
+          ${may("registry_change") && html`<button onClick=${() => setOpen(one)}>${t("act.clean_up")}</button>`}
+        </li>`,
+      )}
+    </ul>
+    ${open &&
+    html`<${Dialog} title=${t("registry.clean_up", { id: open.id })} onClose=${() => setOpen(null)}>
+      <p>${t("registry.clean_up_text")}</p>
+      ${problem && html`<p class="problem">${sentence(problem)}</p>`}
+      <div class="dialog-actions">
+        <button onClick=${() => setOpen(null)}>${t("act.cancel")}</button>
+        <button class="danger" onClick=${clean}>${t("act.clean_up")}</button>
+      </div>
+    </${Dialog}>`}
+  </section>`;
+}
+
+function One({ name }) {
+  const [answer, problem] = useAnswer(name, () =>
+    Promise.all([
+      get(`registry/services/${encodeURIComponent(name)}`),
+      get(`registry/resolve/${encodeURIComponent(name)}`).catch(() => null),
+    ]),
+  );
+  const [found, dns] = answer || [];
+  return html`<${Dialog} title=${name} wide onClose=${() => go("registry")}>
+    ${problem && html`<p class="problem">${sentence(problem)}</p>`}
+    ${found &&
+    html`<ul class="list">
+      ${found.instances.map(
+        (one) => html`<li>
+          <${Health} health=${one.health} /> <b>${one.address}:${one.port}</b> <span class="quiet">${one.node}</span>
+          ${(one.tags || []).map((tag) => html`<span class="tag">${tag}</span>`)}
+          ${one.output && html`<span class="output">${one.output}</span>`}
+        </li>`,
+      )}
+    </ul>`}
+    ${dns &&
+    html`<h3>DNS</h3>
+      <p class="mono">dig @${dns.server?.replace(/:(\d+)$/, " -p $1")} ${dns.question} SRV</p>
+      <p>${dns.addresses?.length ? dns.addresses.join(", ") : t("registry.no_answer")}</p>
+      <ul class="list">
+        ${(dns.left_out || []).map((one) => html`<li><span class="quiet">${t("registry.left_out")}</span> <b>${one.id || one.node || ""}</b> ${one.reason || ""}</li>`)}
+      </ul>`}
+    <div class="dialog-actions"><button autofocus onClick=${() => go("registry")}>${t("act.close")}</button></div>
+  </${Dialog}>`;
+}
