@@ -110,6 +110,10 @@ class RunningAgent:
         whole = {"agent": agent, **self._sections, "services": dict(services)}
         self.config.write_text(yaml.safe_dump(whole, sort_keys=False, width=1000))
 
+    def run_under(self, *command: str) -> None:
+        """The next `start` is under this command (none: as it is)."""
+        self._under = list(command)
+
     # --- the agent itself -----------------------------------------------------------------------
 
     def __enter__(self) -> Self:

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import sqlite3
+import tempfile
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -34,6 +36,7 @@ _COLUMNS = {
     "journal": ("id", "at", "kind", "subject", "code", "params", "who", "data"),
 }
 _KEEP_ASIDE = 3  # damaged files, the newest: enough to find the cause, too few to fill the disk
+_MEMORY = "/dev/shm"  # noqa: S108 - a folder of our own is made in it
 _BUSY = 2.0  # seconds to wait for somebody else's lock (a person with a SQLite shell)
 
 # https://www.sqlite.org/rescode.html
@@ -99,16 +102,22 @@ def _claim(connection: sqlite3.Connection) -> None:
 
 def read_only(path: Path) -> sqlite3.Connection:
     """Open without any right to write. Raises `sqlite3.Error` when there is nothing to read."""
-    address = f"file:{quote(str(path))}?mode=ro"
-    connection = sqlite3.connect(address, uri=True, timeout=_BUSY, check_same_thread=False)
+    try:
+        return _reader(path, "mode=ro")
+    except sqlite3.Error:
+        # A folder where nothing can be made has no room for the WAL's index: read past it.
+        return _reader(path, "mode=ro&immutable=1")
+
+
+def _reader(path: Path, how: str) -> sqlite3.Connection:
+    connection = sqlite3.connect(
+        f"file:{quote(str(path))}?{how}", uri=True, timeout=_BUSY, check_same_thread=False
+    )
     try:
         connection.execute("SELECT 1 FROM rows LIMIT 1").fetchone()
-    except sqlite3.Error:
+    except BaseException:
         connection.close()
-        # A folder where nothing can be made has no room for the WAL's index: read past it.
-        connection = sqlite3.connect(
-            f"{address}&immutable=1", uri=True, timeout=_BUSY, check_same_thread=False
-        )
+        raise
     return connection
 
 
@@ -124,9 +133,39 @@ def contents(connection: sqlite3.Connection) -> Contents:
 def salvage(path: Path) -> Contents:
     """What can still be read of a file; rows up to the first damaged page. Raises nothing."""
     found = Contents()
-    with contextlib.suppress(sqlite3.Error, OSError), contextlib.closing(read_only(path)) as old:
-        _read_rows(old, found)
+    try:
+        with contextlib.closing(_reader(path, "mode=ro")) as old:
+            _read_rows(old, found)
+    except (sqlite3.Error, OSError) as error:
+        if not damaged(error) and _read_copy(path, found):
+            return found
+        how = "mode=ro&immutable=1"
+        with (
+            contextlib.suppress(sqlite3.Error, OSError),
+            contextlib.closing(_reader(path, how)) as old,
+        ):
+            _read_rows(old, found)
     return found
+
+
+def _read_copy(path: Path, into: Contents) -> bool:
+    """Read a copy in memory, with its write-ahead log; False if that cannot be done.
+
+    Where the disk is full or may not be written there is no room for the index of the log, and the
+    log has the last words of an agent that was killed: without it, a hold would be forgotten.
+    """
+    try:
+        memory = _MEMORY if Path(_MEMORY).is_dir() else None
+        with tempfile.TemporaryDirectory(prefix="lictor-", dir=memory) as folder:
+            copy = Path(folder) / path.name
+            shutil.copyfile(path, copy)
+            with contextlib.suppress(FileNotFoundError):
+                shutil.copyfile(path.with_name(f"{path.name}-wal"), f"{copy}-wal")
+            with contextlib.closing(_reader(copy, "mode=rw")) as old:
+                _read_rows(old, into)
+    except (sqlite3.Error, OSError):
+        return False
+    return True
 
 
 def _read_rows(connection: sqlite3.Connection, into: Contents) -> None:

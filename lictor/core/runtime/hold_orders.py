@@ -60,7 +60,7 @@ class HoldOrders:
                 agent.record("hold", str(key), what, who=who, outcome="done", until=hold.until)
             rows.append(_row(key, told(hold), "already" if same else "done"))
         agent.desired_changed()
-        return await self._once_on_disk(rows)
+        return await once_on_disk(agent, rows)
 
     async def _release(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
         agent = self._agent
@@ -81,7 +81,7 @@ class HoldOrders:
             if not found[key]:
                 rows.append(_row(key, [because("hold.none")], "already"))
         agent.desired_changed()
-        return await self._once_on_disk(rows)
+        return await once_on_disk(agent, rows)
 
     def _keys(self, args: dict[str, Any]) -> list[ServiceKey]:
         """The keys as typed: `piper` is the whole service. Unknown names raise."""
@@ -119,18 +119,25 @@ class HoldOrders:
                 hint=f"`lictor release {whole}` ends it.",
             )
 
-    async def _once_on_disk(self, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        flushed = asyncio.wrap_future(self._agent.tools.store.flushed())
-        try:
-            safe = await asyncio.wait_for(flushed, _ON_DISK)
-        except TimeoutError:
-            safe = False
-        if not safe:
-            unsafe = because("hold.unsaved")
-            for row in rows:
-                row["sentence"] += f" {views.say(unsafe)}"
-                row["reasons"].append({"code": unsafe.code, "params": {}})
+
+async def once_on_disk(agent: Agent, rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The answer to an order that is kept here only: given when it would survive the agent.
+
+    If the disk does not take it, each row says so.
+    """
+    if not rows:
         return rows
+    flushed = asyncio.wrap_future(agent.tools.store.flushed())
+    try:
+        safe = await asyncio.wait_for(flushed, _ON_DISK)
+    except TimeoutError:
+        safe = False
+    if not safe:
+        unsafe = because("hold.unsaved")
+        for row in rows:
+            row["sentence"] += f" {views.say(unsafe)}"
+            row.setdefault("reasons", []).append({"code": unsafe.code, "params": {}})
+    return rows
 
 
 def until_from(args: dict[str, Any], wall: float) -> float | None:

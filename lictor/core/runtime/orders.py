@@ -28,7 +28,7 @@ from lictor.core.model.state import Phase
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
-from lictor.core.runtime.hold_orders import HoldOrders, until_from
+from lictor.core.runtime.hold_orders import HoldOrders, once_on_disk, until_from
 from lictor.core.runtime.meant import services_meant
 from lictor.core.runtime.one_run import typed
 from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, unix
@@ -140,6 +140,7 @@ class Orders:
             key: {**row, "result": result_word(row, written[key], waited=waited)}
             for key, row in zip(moved, rows, strict=True)
         }
+        await once_on_disk(agent, [done[key] for key in moved if written[key] == "pending"])
         return [done[key] if key in done else self._held_row(key, verb) for key in keys]
 
     def _moment(self, keys: Iterable[ServiceKey]) -> str:
@@ -273,7 +274,9 @@ class Orders:
             self._agent.record("outcome", str(key), why, who=change.by, outcome="refused")
             raise UsageError(views.say(refused), hint="The last good document stays in force.")
         record = self._agent.view(keys[0], {})
-        return {"service": str(key), "result": result, "sentence": record["sentence"]}
+        answer = {"service": str(key), "result": result, "sentence": record["sentence"]}
+        await once_on_disk(self._agent, [answer] if result == "pending" else [])
+        return answer
 
     async def _write_document(self, key: ServiceKey, change: DesiredChange) -> str:
         agent = self._agent

@@ -311,6 +311,46 @@ def test_an_agent_that_begins_on_a_full_disk_knows_what_was_there(small_disk):
         assert set(store.load("holds")) == {"piper", "stt"}
 
 
+def killed_after_saving(path: Path) -> None:
+    """An agent that died at once after it had saved a hold: it is in the write-ahead log only."""
+    code = (
+        "import os; from pathlib import Path\n"
+        "from lictor.core.runtime.store import SqliteStore\n"
+        f"store = SqliteStore(Path({str(path)!r}))\n"
+        "store.save('holds', 'piper', {'state': 'stopped'})\n"
+        "assert store.flushed().result(20)\n"
+        "os.kill(os.getpid(), 9)\n"
+    )
+    assert subprocess.run([sys.executable, "-c", code], check=False, timeout=60).returncode == -9
+    assert path.with_name(f"{path.name}-wal").stat().st_size
+
+
+def test_on_a_full_disk_the_last_words_of_a_killed_agent_are_known(small_disk):
+    path = small_disk / "state.db"
+    killed_after_saving(path)
+    path.with_name(f"{path.name}-shm").unlink()  # as after a new start of the host
+    ballast = fill(small_disk)
+    with opened(path) as store:
+        assert store.load("holds") == {"piper": {"state": "stopped"}}
+        assert store.trouble().code == "store.unwritable"
+        ballast.unlink()
+        store.save("holds", "stt", {})
+        until(lambda: store.trouble() is None, "there is room again")
+    with opened(path) as store:
+        assert set(store.load("holds")) == {"piper", "stt"}
+
+
+def test_on_a_disk_that_may_only_be_read_too(small_disk):
+    path = small_disk / "state.db"
+    killed_after_saving(path)
+    path.with_name(f"{path.name}-shm").unlink()
+    remount = ["mount", "-o", "remount,size=1m"]
+    subprocess.run([*remount, "-o", "ro", small_disk], check=True, timeout=20)
+    with opened(path) as store:
+        assert store.load("holds") == {"piper": {"state": "stopped"}}
+        assert store.trouble().code == "store.unwritable"
+
+
 def test_a_disk_that_may_only_be_read_is_read_and_reported(small_disk):
     path = small_disk / "state.db"
     with opened(path) as store:
