@@ -22,6 +22,9 @@ T = TypeVar("T")
 _CLOSING = 5.0  # seconds that closing may take
 
 
+_OF_OUR_PARENT: list[_Running] = []
+
+
 class BackgroundLoop:
     """Runs coroutines on one `ConsulClient`, for synchronous callers in any thread."""
 
@@ -65,7 +68,10 @@ class BackgroundLoop:
             if self._closed:
                 raise ConsulUnreachable("The connection to Consul was closed by us.")
             if self._running is None or self._running.pid != os.getpid():
-                # After a fork the thread is the parent's alone, and so are its connections.
+                # After a fork the thread is the parent's alone, and so are its connections: they
+                # are kept as they are, because closing them here would disturb it.
+                if self._running is not None:
+                    _OF_OUR_PARENT.append(self._running)
                 self._running = _Running(self._make())
             return self._running
 

@@ -118,7 +118,11 @@ def test_files_for_tls_that_cannot_be_read_are_a_finding(run, config):
     assert rows["consul"]["next"]["reason"] == "next.tls"
 
 
-def test_a_host_without_any_consul_is_well_if_the_agent_can_run_its_own(run, home, consul_bin):
+def test_a_host_without_any_consul_is_well_if_the_agent_can_run_its_own(
+    run, home, consul_bin, monkeypatch
+):
+    consul_bin = str(Path(consul_bin).resolve())
+    monkeypatch.chdir(home)  # a checkout may have a Consul in .cache/bin
     config = home / "config.yml"
     config.write_text(yaml.safe_dump({"consul": {"embedded": "always"}, "services": {}}))
     code, rows = _doctor(run, config, env={"CONSUL_BIN": consul_bin})

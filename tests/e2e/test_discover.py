@@ -72,7 +72,7 @@ def test_it_says_since_when_each_is_as_it_is_and_why_one_is_left_out(
 
 def test_a_member_that_stands_by_is_told_as_such(make_agent: MakeAgent, own_consul: ConsulServer):
     group, best, second = unique("voice"), unique("best"), unique("second")
-    services = {best: web(group=group, rank=2), second: web(group=group, rank=1)}
+    services = {best: web(group=group, rank=1), second: web(group=group, rank=2)}
     agent = make_agent(services, consul=own_consul.http).start()
     agent.wait_ready(best, second)
     wait_until(lambda: rows_of(agent, group).get(second, {}).get("reason") == "left_out.standby")
