@@ -13,10 +13,10 @@ reset a check that is critical at the agent: send `RemoveCheck` first, then `Reg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.lease import Lease
@@ -42,6 +42,7 @@ from lictor.core.model.state import Health
 TTL = "876000h"
 
 Checks = Mapping[str, tuple[str, str]]
+T = TypeVar("T")
 
 
 class ConsulRegistry:
@@ -64,6 +65,8 @@ class ConsulRegistry:
         self._lease = lease
         self._pace = pace or Pace()
         self._consul_node = ""
+        self._services = _Converted(_service)
+        self._checks = _Converted(_check)
 
     async def ready(self) -> None:
         """Return if Consul can be written to by us now; else raise what says why not.
@@ -83,8 +86,11 @@ class ConsulRegistry:
             self._client.agent_services(), self._client.agent_checks()
         )
         return RegistryView(
-            services={sid: self._inherited(_service(sid, seen)) for sid, seen in services.items()},
-            checks={cid: _check(cid, seen) for cid, seen in checks.items()},
+            services={
+                service_id: self._inherited(seen)
+                for service_id, seen in self._services.of(services).items()
+            },
+            checks=self._checks.of(checks),
         )
 
     async def apply(self, write: Write) -> None:
@@ -186,6 +192,24 @@ class ConsulRegistry:
             for check in listed
         }
         return seen, checks
+
+
+class _Converted(Generic[T]):
+    """Answers as our own nouns, made anew only where the answer differs from the one before."""
+
+    def __init__(self, make: Callable[[str, Mapping[str, Any]], T]) -> None:
+        self._make = make
+        self._before: Mapping[str, tuple[Mapping[str, Any], T]] = {}
+
+    def of(self, answers: Mapping[str, Mapping[str, Any]]) -> dict[str, T]:
+        before, make = self._before, self._make
+        self._before = {
+            name: known
+            if (known := before.get(name)) is not None and known[0] == answer
+            else (answer, make(name, answer))
+            for name, answer in answers.items()
+        }
+        return {name: made for name, (_, made) in self._before.items()}
 
 
 def _service(service_id: str, seen: Mapping[str, Any]) -> SeenService:

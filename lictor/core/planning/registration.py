@@ -116,11 +116,14 @@ def diff(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[Wr
     """The writes from what Consul holds to what it should hold; none when nothing differs."""
     writes: list[Write] = []
     mine = {entry.registration.service_id: entry for entry in entries}
+    checks: dict[str, set[str]] = {}
+    for check in seen.checks.values():
+        checks.setdefault(check.service_id, set()).add(check.check_id)
     for service_id, entry in mine.items():
         there = seen.services.get(service_id)
         if there is not None and there.meta.get(OWNER_META) != owner.uuid:
             continue  # a stranger holds our id; `conflicts` reports it
-        writes.extend(_towards(entry, seen))
+        writes.extend(_towards(entry, seen, checks.get(service_id, set())))
     for service_id, there in seen.services.items():
         if service_id not in mine and there.meta.get(OWNER_META) == owner.uuid:
             writes.append(Deregister(service_id))
@@ -205,15 +208,10 @@ def conflicts(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> li
     ]
 
 
-def _towards(entry: Wanted, seen: RegistryView) -> Iterable[Write]:
+def _towards(entry: Wanted, seen: RegistryView, have_checks: set[str]) -> Iterable[Write]:
     registration, status = entry.registration, entry.status
     there = seen.services.get(registration.service_id)
     want_checks = {check.check_id for check in registration.checks}
-    have_checks = {
-        check.check_id
-        for check in seen.checks.values()
-        if check.service_id == registration.service_id
-    }
     fresh = (
         there is None
         or there.meta.get(HASH_META) != registration.meta[HASH_META]
