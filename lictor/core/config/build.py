@@ -31,6 +31,8 @@ from lictor.core.config.services import Candidate
 from lictor.core.config.settings import AgentSettings
 from lictor.core.config.tree import Map, Scalar, typed
 from lictor.core.config.validate import check
+from lictor.core.model.container import ContainerSpec
+from lictor.core.model.gpu import GpuSpec
 from lictor.core.model.names import BadName, canonical
 from lictor.core.model.spec import (
     Dependency,
@@ -211,6 +213,8 @@ class _Work:
             meta=dict(model.meta),
             modes=_modes(model),
             registered=model.register_,
+            docker=_docker(model),
+            gpu=_gpu(model),
             later=_later(model),
         )
 
@@ -365,13 +369,25 @@ def _modes(model: ServiceModel) -> tuple[str, ...]:
     return tuple(mode for mode in ("full", "local", "cloud") if mode in given)
 
 
+def _docker(model: ServiceModel) -> ContainerSpec | None:
+    if model.docker is None or model.docker.image is None:
+        return None
+    given = model.docker.model_dump()
+    return ContainerSpec(
+        **{**given, "volumes": tuple(given["volumes"]), "ports": tuple(given["ports"])}
+    )
+
+
+def _gpu(model: ServiceModel) -> GpuSpec | None:
+    if model.gpu is None:
+        return None
+    given = model.gpu.model_dump()
+    return GpuSpec(**{**given, "devices": tuple(given["devices"] or ())})
+
+
 def _later(model: ServiceModel) -> dict[str, object]:
     """What a later capability will use, as plain data."""
     result: dict[str, object] = {}
-    for name in ("docker", "gpu"):
-        part = getattr(model, name)
-        if part is not None:
-            result[name] = part.model_dump(exclude_none=True)
     if model.idle_timeout is not None:
         result["idle_timeout"] = model.idle_timeout
     if model.metrics is not None:

@@ -9,14 +9,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import fields
+from dataclasses import asdict, fields
 from pathlib import Path
 
 from lictor.core.config.settings import Config
 from lictor.core.config.units import format_duration, format_size
+from lictor.core.model.container import ContainerSpec
+from lictor.core.model.gpu import GpuSpec
 from lictor.core.model.secret import MASK, is_secret
 from lictor.core.model.spec import Limits, ParamRef, ProbeSpec, RecycleSpec, ServiceSpec
 
+_SIZES = ("memory", "shm_size")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
@@ -85,6 +88,8 @@ def service(spec: ServiceSpec) -> dict[str, object]:
         "tags": list(spec.tags),
         "meta": dict(spec.meta),
         "register": spec.registered,
+        "docker": _given(spec.docker),
+        "gpu": _given(spec.gpu),
         **_later(spec.later),
     }
     empty: tuple[object, ...] = (None, "", [], {})
@@ -139,17 +144,26 @@ def _recycle(recycle: RecycleSpec) -> dict[str, object]:
     return {name: value for name, value in (("rss", rss), ("age", age)) if value is not None}
 
 
-def _later(later: Mapping[str, object]) -> dict[str, object]:
-    def value(name: str, raw: object) -> object:
-        if isinstance(raw, Mapping):
-            return {key: value(key, inner) for key, inner in raw.items()}
-        if name in {"memory", "shm_size"} and isinstance(raw, int):
-            return format_size(raw)
-        if name == "idle_timeout" and isinstance(raw, float):
-            return format_duration(raw)
-        return raw
+def _given(part: ContainerSpec | GpuSpec | None) -> dict[str, object] | None:
+    """What was said of a container or a GPU, as it would be written."""
+    if part is None:
+        return None
+    result: dict[str, object] = {}
+    for name, value in asdict(part).items():
+        if value in (None, (), False):
+            continue
+        if name in _SIZES:
+            result[name] = format_size(value)
+        else:
+            result[name] = list(value) if isinstance(value, tuple) else value
+    return result
 
-    return {name: value(name, raw) for name, raw in later.items()}
+
+def _later(later: Mapping[str, object]) -> dict[str, object]:
+    return {
+        name: format_duration(raw) if name == "idle_timeout" and isinstance(raw, float) else raw
+        for name, raw in later.items()
+    }
 
 
 def _settings(settings: object) -> dict[str, object]:

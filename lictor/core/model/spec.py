@@ -12,6 +12,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Literal, TypeAlias
 
+from lictor.core.model.container import ContainerSpec
+from lictor.core.model.gpu import GpuSpec
 from lictor.core.model.names import ServiceKey
 
 DriverKind: TypeAlias = Literal["process", "docker", "observed"]
@@ -147,8 +149,9 @@ class ServiceSpec:
 
     `address` is what is registered, `host` where it binds. `registered` False: Consul never hears
     of it. `env_names` are those that the definition itself lists under `env`, of all that `env` has.
-    `meta` goes to Consul. `modes` empty: every mode. Fields that a later capability uses
-    (`gpu`, `docker`, ...) are kept as plain data under `later`.
+    `meta` goes to Consul. `modes` empty: every mode. `gpus` are the UUIDs of the GPUs that its next
+    run was given; config.yml never sets them. What only a later version uses is plain data under
+    `later`.
     """
 
     key: ServiceKey
@@ -186,6 +189,9 @@ class ServiceSpec:
     meta: Mapping[str, str] = field(default_factory=dict)
     modes: tuple[str, ...] = ()
     registered: bool = True
+    docker: ContainerSpec | None = None
+    gpu: GpuSpec | None = None
+    gpus: tuple[str, ...] = ()
     later: Mapping[str, object] = field(default_factory=dict)
 
     def with_params(self, values: Mapping[str, ParamValue]) -> ServiceSpec:
@@ -221,8 +227,9 @@ class ServiceSpec:
             sorted(self.environment().items()),
             (self.user, self.group, self.umask),
             (self.host, self.port),
-            sorted((name, repr(value)) for name, value in self.later.items() if name in _AT_START),
+            [],  # kept, so that an upgrade takes no unchanged service for a changed one
             *([self.limits] if self.limits != Limits() else []),
+            *(part for part in (self.docker, self.gpu) if part is not None),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 
@@ -231,6 +238,3 @@ class ServiceSpec:
             value = self.param(part.name)
             return str(value).lower() if isinstance(value, bool) else str(value)
         return part
-
-
-_AT_START = frozenset({"docker", "gpu"})

@@ -61,7 +61,7 @@ class ServicesView:
             "order": self._agent.outcomes.open_order(key),
             "internal": spec.driver == "observed",
             "infrastructure": key in self._agent.infrastructure,
-            "gpu": "gpu" in spec.later,
+            "gpu": spec.gpu is not None,
             "owner": spec.owner,
             "tags": list(spec.tags),
             "params": {name: shown(name, spec.param(name)) for name in spec.params},

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from lictor.core.model.container import ContainerSpec
+from lictor.core.model.gpu import GpuSpec
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import Dependency, HealthSpec, Limits, ProbeSpec, RecycleSpec
 from tests.core.config.support import ENV, accepted, one, problems, refused_one
@@ -77,21 +79,18 @@ def test_every_key_of_the_contract_is_accepted(tmp_path):
     }
     assert (spec.stop.signal, spec.stop.pause) == ("INT", 0.0)
     assert spec.depends_on == (Dependency("redis", required=False),)
-    assert spec.later == {
-        "docker": {
-            "image": "i",
-            "name": "n",
-            "network": "host",
-            "volumes": ["a:b"],
-            "ports": ["1:2"],
-            "shm_size": 16 << 30,
-            "ipc": "host",
-            "build": ".",
-        },
-        "gpu": {"memory": 6 << 30, "min_compute_capability": 7.0, "devices": ["1"], "pinned": True},
-        "idle_timeout": 900.0,
-        "metrics": "/metrics",
-    }
+    assert spec.docker == ContainerSpec(
+        image="i",
+        name="n",
+        network="host",
+        volumes=("a:b",),
+        ports=("1:2",),
+        shm_size=16 << 30,
+        ipc="host",
+        build=".",
+    )
+    assert spec.gpu == GpuSpec(6 << 30, 7.0, ("1",), pinned=True)
+    assert spec.later == {"idle_timeout": 900.0, "metrics": "/metrics"}
     assert spec.recycle == RecycleSpec(rss=4 << 30, age=86400.0)
     assert spec.limits == Limits(memory=2 << 30, cpu=1.5, tasks=100)
     assert spec.recycle == RecycleSpec(rss=4 << 30, age=86400.0)
