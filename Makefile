@@ -23,10 +23,13 @@ run: ## start the agent with config.yml: Piper, Consul and what else it names
 		|| echo "make: no Consul program could be had; Lictor starts all the same." >&2
 	@exec $(BIN)/lictor up -c config.yml
 
+# Tests mostly wait (for a process, for Consul), so several at a time: JOBS=0 takes one by one.
+JOBS ?= 4
+
 # Without Consul or Piper some tests have nothing to talk to: skipped on a desk, failed in CI.
 test: check ## run the linters, then every test
 	@PYTHON="$(CURDIR)/$(BIN)/python" scripts/get-piper .cache/piper >/dev/null || true
-	@$(with_consul) || unset CONSUL_BIN; exec $(BIN)/python -m pytest
+	@$(with_consul) || unset CONSUL_BIN; exec $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: dev ## run the linters only: style, format, types, layers
 	@$(BIN)/ruff check .
