@@ -15,6 +15,10 @@ from typing import Any
 
 def begin() -> logging.handlers.MemoryHandler:
     """Collect what is logged until `finish`."""
+    # Nobody prints these, and finding them out is half the cost of a line
+    # (https://docs.python.org/3/howto/logging.html#optimization).
+    logging.logThreads = logging.logProcesses = logging.logMultiprocessing = False
+    vars(logging)["_srcfile"] = None
     waiting = logging.handlers.MemoryHandler(10_000, flushLevel=logging.CRITICAL + 1)
     root = logging.getLogger()
     root.handlers[:] = [waiting]

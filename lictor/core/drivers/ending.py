@@ -57,6 +57,11 @@ class TreeEnder:
         self._kill_at = math.inf
         self._watched: dict[tuple[int, int], int] = {}
 
+    @property
+    def asked(self) -> bool:
+        """Whether anybody of the tree was told to end."""
+        return self.killed or bool(self._asked)
+
     def nudge(self) -> None:
         """Something ended: look again, unless others of the tree are still awaited."""
         if not self._watched:
@@ -106,12 +111,15 @@ class TreeEnder:
         """Who lives of the tree; None when the agent itself lacks the means to look."""
         self._pulse.clear()
         try:
-            if self.cell is not None and self.cell.sealed:
+            sealed = self.cell is not None and self.cell.sealed
+            if self.cell is not None and sealed:
                 inside = self.cell.living()
                 if inside or not self.thorough:
                     return inside
             snapshot = await self._census.take(self.tree.root)
-            left = self._with_cell(self.tree.members(snapshot))
+            left = self.tree.members(snapshot)
+            if not sealed:
+                left = self._with_cell(left)
         except OSError:
             return None
         self._reap(snapshot)
