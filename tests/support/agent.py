@@ -318,5 +318,8 @@ def _kill(pids: Iterable[int]) -> None:
 
 
 def argv_of(pid: int) -> list[str]:
-    """The command line of a living process."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    """The command line of a living process; empty once it is gone."""
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    except (FileNotFoundError, ProcessLookupError):
+        return []
