@@ -361,3 +361,16 @@ def test_who_lives_and_answers_nobody_is_unhealthy_and_can_be_stopped(
     assert agent.cli("stop", "mute", "--wait").code == 0
     assert time.monotonic() - began < 20
     assert agent.processes() == []
+
+
+def test_one_that_goes_into_the_background_is_told_so(
+    make_agent: MakeAgent, tmp_path: Path, under: tuple[str, ...]
+):
+    argv = child("double-fork", file=tmp_path / "said")
+    agent = make_agent({"daemon": service(argv, restart=NEVER)}, sections=ALONE, under=under)
+    agent.start()
+    wait_until(lambda: agent.row("daemon")["phase"] == "failed", what="it failed")
+    row = agent.row("daemon")
+    assert "into the background" in row["sentence"]
+    assert "start it in the foreground" in row["sentence"]
+    wait_until(lambda: agent.processes() == [], what="its children are ended")

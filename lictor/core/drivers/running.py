@@ -100,7 +100,11 @@ class ProcessRunning:
 
         After the main process ended by itself with status 0, survivors mean that it daemonised.
         """
-        return sorted(proc.pid for proc in self._ender.members() if proc.pid != self._identity.pid)
+        if self._cell is not None and self._cell.sealed:
+            alive = self._cell.living()
+        else:
+            alive = self._ender.members()
+        return sorted(proc.pid for proc in alive if proc.pid != self._identity.pid)
 
     def kill_now(self) -> None:
         """KILL the tree without waiting: for an agent that has no time left."""
@@ -135,6 +139,8 @@ class ProcessRunning:
             exit_ = Exit(code=status.si_status) if done else Exit(signal=status.si_status)
         if exit_.signal == signal.SIGKILL and self._cell is not None and self._cell.oom_killed():
             exit_ = replace(exit_, oom=True)
+        elif exit_.clean and not self._ender.asked:
+            exit_ = replace(exit_, left=len(self.survivors()))
         self._exit = exit_
         self._close()
         self._census.ended(self._identity.pid)

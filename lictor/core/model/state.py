@@ -70,16 +70,20 @@ class Identity:
 
 @dataclass(frozen=True, slots=True)
 class Exit:
-    """How a process ended. `code` and `signal` both None: it was not ours to ask (adopted)."""
+    """How a process ended. `code` and `signal` both None: it was not ours to ask (adopted).
+
+    `left` counts the processes that went on after it said that all went well: it daemonised.
+    """
 
     code: int | None = None
     signal: int | None = None
     oom: bool = False
+    left: int = 0
 
     @property
     def clean(self) -> bool:
-        """Whether it said that all went well."""
-        return self.code == 0
+        """Whether it said that all went well, and left nothing behind."""
+        return self.code == 0 and not self.left
 
     def reason(self) -> Reason:
         """The reason that names this exit."""
@@ -87,6 +91,8 @@ class Exit:
             return because("exit.oom")
         if self.signal is not None:
             return because("exit.signal", signal=_signal_name(self.signal))
+        if self.left:
+            return because("exit.daemonised", left=self.left)
         if self.code is not None:
             return because("exit.code", code=self.code)
         return because("exit.unknown")

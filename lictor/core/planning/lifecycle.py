@@ -159,7 +159,7 @@ def failed_run(
 
 def exit_reason(exit_: Exit, *, loading: bool) -> Reason:
     """The reason that names this exit; one that ended while loading is a failed start."""
-    if not loading:
+    if not loading or exit_.left:
         return exit_.reason()
     if exit_.oom:
         return because("start.exit_oom")

@@ -241,7 +241,7 @@ class Runner:
             reason = because("starting.before", job=argv[0], number=number, count=len(spec.before))
             self._set(replace(self.state, reason=reason))
             exit_ = await self._driver.run_job(spec, argv)
-            if not exit_.clean:
+            if exit_.code != 0:
                 raise StartFailed(
                     self._last_line() or f"{argv[0]} ended badly",
                     reason_code="start.before_failed",

@@ -109,7 +109,8 @@ async def test_a_name_with_brackets_and_newlines_hides_nothing(driver, spec, age
 async def test_a_daemon_is_seen_among_the_survivors_and_ended(driver, spec, agent_id, tmp_path):
     said = tmp_path / "said"
     running = await driver.start(spec(child("double-fork", file=said)))
-    assert await running.wait() == Exit(code=0)
+    exit_ = await running.wait()
+    assert (exit_.code, exit_.reason().code) == (0, "exit.daemonised")
     await eventually(lambda: lines(said))
     assert [int(word) for word in lines(said)] == running.survivors()
     await running.stop(QUICK)
@@ -132,7 +133,7 @@ async def test_what_a_crashed_service_left_is_ended_by_stop(driver, spec, agent_
 
 async def test_a_child_that_keeps_the_output_open_delays_nothing(driver, spec, agent_id):
     running = await driver.start(spec(child("keep-pipe", seconds=60)))
-    assert await running.wait() == Exit(code=0)
+    assert await running.wait() == Exit(code=0, left=1)
     await running.stop(QUICK)
     assert marked(agent_id) == []
 

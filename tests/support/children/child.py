@@ -139,7 +139,8 @@ def fail_first(options):
 
 def double_fork(options):
     """Daemonises: the started process exits 0, the real one goes on in a new session."""
-    if os.fork():
+    if first := os.fork():
+        os.waitpid(first, 0)  # as daemons do that wait until the one in the background has begun
         os._exit(0)
     os.setsid()
     if os.fork():
