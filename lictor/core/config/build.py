@@ -280,10 +280,7 @@ class _Work:
 
     def _check(self, name: str, model: CheckModel) -> ProbeSpec:
         found = self._probe(("checks", name), model)
-        if found is not None:
-            return found
-        kind = next(kind for kind in PROTOCOL_KINDS if getattr(model, kind) is not None)
-        return ProbeSpec(kind, getattr(model, kind), (), model.interval, model.timeout)
+        return found or ProbeSpec("tcp", "", (), model.interval, model.timeout)  # it was wrong
 
     def _probe(self, loc: KeyPath, model: HealthModel | CheckModel) -> ProbeSpec | None:
         times = (model.interval, model.timeout)
@@ -296,7 +293,16 @@ class _Work:
             return ProbeSpec("tcp", target, (), *times)
         if model.command is not None:
             return ProbeSpec("command", "", tuple(model.command), *times)
-        return None
+        kind = next((kind for kind in PROTOCOL_KINDS if getattr(model, kind) is not None), None)
+        if kind is None:
+            return None
+        where, target = (*loc, kind), str(getattr(model, kind))
+        if kind == "websocket":
+            return ProbeSpec(kind, self._with_base(where, target, "/", "ws://"), (), *times)
+        target = self._with_base(where, target, ":", "")
+        if kind == "minio":  # its hello is a page, and so Consul can ask for it itself
+            return ProbeSpec("http", f"http://{target}/minio/health/live", (), *times)
+        return ProbeSpec(kind, target, (), *times)
 
     def _with_base(self, loc: KeyPath, target: str, bare: str, scheme: str) -> str:
         if not target.startswith(bare):

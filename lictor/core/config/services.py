@@ -16,6 +16,7 @@ from importlib.resources import files
 
 from lictor.core.config.expand import Scope
 from lictor.core.config.problems import Place, Problems, dotted, suggest
+from lictor.core.config.schema_service import PROBE_KINDS, PROTOCOL_KINDS
 from lictor.core.config.tree import Entry, Map, Node, Scalar, describe, parse
 from lictor.core.config.validate import Subject
 from lictor.core.model.names import RESERVED, BadName, ServiceKey, canonical
@@ -23,9 +24,10 @@ from lictor.core.model.names import RESERVED, BadName, ServiceKey, canonical
 #: More than one host can use; it bounds the time of a load and of a plan.
 MAX_SERVICES = 1000
 
+_KINDS = (*PROBE_KINDS, *PROTOCOL_KINDS)
 _ONE_OF = {
-    "health": ("http", "tcp", "command"),
-    "checks": ("http", "tcp", "command"),
+    "health": _KINDS,
+    "checks": _KINDS,
     "params": ("choices", "pattern"),
 }
 
