@@ -46,6 +46,8 @@ COMMANDS = {
     "token": "people_commands:token",
     "dashboard": "people_commands:dashboard",
     "env": "agent_commands:env",
+    "add": "catalogue_commands:add",
+    "install": "catalogue_commands:install",
     "config": "config_commands:config",
     "generate": "generate_commands:generate",
     "completion": "shell_commands:completion",

@@ -20,6 +20,7 @@ from lictor.core.config.expand import Path as KeyPath
 from lictor.core.config.params import bad_value, fitted
 from lictor.core.config.ports import PortBook
 from lictor.core.config.problems import Problems, dotted, suggest
+from lictor.core.config.schema_install import install_spec
 from lictor.core.config.schema_service import (
     NO_HEALTH,
     PROTOCOL_KINDS,
@@ -213,8 +214,13 @@ class _Work:
             meta=dict(model.meta),
             modes=_modes(model),
             registered=model.register_,
-            docker=_docker(model),
+            docker=(container := _docker(model)),
             gpu=_gpu(model),
+            install=install_spec(
+                model.install,
+                str(self.builder.agent.data_dir / "venvs" / self.candidate.key.name),
+                container.image if container is not None and container.build is None else None,
+            ),
             later=_later(model),
         )
 

@@ -37,6 +37,7 @@ from lictor.core.config.fields import (
     fail,
 )
 from lictor.core.config.params import bad_default
+from lictor.core.config.schema_install import InstallModel
 
 #: Ways to ask a service whether it works; exactly one per check.
 PROBE_KINDS = ("http", "tcp", "command")
@@ -60,7 +61,6 @@ class _Probe(_Part):
     )
     tcp: Endpoint | None = Field(default=None, description="host:port that accepts a connection")
     command: Argv | None = Field(default=None, description="Program that exits 0 when it works")
-    interval: Duration = Field(default=10.0, description="Time between two checks, at least 1s")
     postgres: Endpoint | None = Field(default=None, description="host:port of a PostgreSQL server")
     mysql: Endpoint | None = Field(default=None, description="host:port of a MySQL server")
     redis: Endpoint | None = Field(default=None, description="host:port of a Redis server")
@@ -74,6 +74,7 @@ class _Probe(_Part):
     websocket: SocketUrl | None = Field(
         default=None, description="ws:// URL that accepts a handshake, or only its path"
     )
+    interval: Duration = Field(default=10.0, description="Time between two checks, at least 1s")
     timeout: Duration = Field(default=5.0, description="Longest wait for one answer")
 
     @field_validator("interval", "timeout")
@@ -356,6 +357,9 @@ class ServiceModel(ServiceBase):
     )
     params: dict[str, ParamModel] = Field(
         default={}, description="What KV and the API may set, typed"
+    )
+    install: InstallModel | None = Field(
+        default=None, description="What `lictor install` brings before the first start"
     )
     instances: dict[Name, InstanceModel] = Field(
         default={}, description="Several of it, each called name@instance"

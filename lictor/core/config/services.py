@@ -99,6 +99,16 @@ def _name(
 # --- templates -------------------------------------------------------------------------------
 
 
+#: Keys of a template that say something about it and are no keys of a service: a sentence by
+#: language, and the lines that `lictor add` writes below `template:`.
+FOR_PEOPLE = ("about", "entry")
+
+
+def template_text(name: str) -> tuple[str, str] | None:
+    """Where a template stands, and its text; None if there is none of that name."""
+    return _template_texts().get(name)
+
+
 def template_names() -> tuple[str, ...]:
     """The templates that ship with Lictor."""
     return tuple(sorted(_template_texts()))
@@ -142,7 +152,9 @@ def _with_template(
         problems.add(chosen.place, at, message, hint if hint.startswith("did") else "")
         return None
     base = parse(found[1], found[0], problems)
-    return merge(base, _without(node, "template")) if isinstance(base, Map) else None
+    if not isinstance(base, Map):
+        return None
+    return merge(_without(base, *FOR_PEOPLE), _without(node, "template"))
 
 
 def _without(node: Map, *keys: str) -> Map:
