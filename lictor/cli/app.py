@@ -48,6 +48,7 @@ COMMANDS = {
     "env": "agent_commands:env",
     "add": "catalogue_commands:add",
     "install": "catalogue_commands:install",
+    "gpu": "gpu_advise_command:gpu",
     "config": "config_commands:config",
     "generate": "generate_commands:generate",
     "completion": "shell_commands:completion",
