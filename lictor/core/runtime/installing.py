@@ -70,6 +70,8 @@ def install(name: str, spec: InstallSpec, around: Surround) -> bool:
     Raises `InstallFailed` with its reason.
     """
     try:
+        # As the agent would make it: it holds the agent's secrets later.
+        around.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _alone(name, spec, around):
             changed = _environment(spec, around) if spec.venv else False
             for file in spec.files:

@@ -77,6 +77,7 @@ def scene(tmp_path) -> Scene:
 def test_the_first_time_everything_is_brought_and_the_second_time_nothing_is_asked(scene):
     assert scene.install()
     assert (scene.data / "voices" / "a.onnx").read_text() == "x\n"
+    assert scene.data.stat().st_mode & 0o777 == 0o700
     assert scene.steps == [
         *("install.venv", "install.packages", "install.packages", "install.verified"),
         "install.file",
