@@ -17,7 +17,7 @@ help: ## show this list
 
 run: ## start the agent with config.yml: Piper, Consul and what else it names
 	@scripts/bootstrap
-	@PYTHON="$(CURDIR)/$(BIN)/python" scripts/get-piper "$(DATA_DIR)" >/dev/null \
+	@$(BIN)/lictor install -c config.yml piper \
 		|| echo "make: Piper could not be installed; Lictor starts, and its status says what is missing." >&2
 	@scripts/get-consul "$(DATA_DIR)/bin" >/dev/null \
 		|| echo "make: no Consul program could be had; Lictor starts all the same." >&2
@@ -26,9 +26,10 @@ run: ## start the agent with config.yml: Piper, Consul and what else it names
 # Tests mostly wait (for a process, for Consul), so several at a time: JOBS=0 takes one by one.
 JOBS ?= 4
 
-# Without Consul or Piper some tests have nothing to talk to: skipped on a desk, failed in CI.
+# Without Consul, or the services that are really run (450 MB, once), some tests have nothing to talk
+# to: skipped on a desk, failed in CI.
 test: check ## run the linters, then every test
-	@PYTHON="$(CURDIR)/$(BIN)/python" scripts/get-piper .cache/piper >/dev/null || true
+	@LICTOR_DATA_DIR="$(CURDIR)/.cache/services" $(BIN)/lictor install piper whisper llm || true
 	@$(with_consul) || unset CONSUL_BIN; exec $(BIN)/python -m pytest -n $(JOBS) --dist worksteal
 
 check: dev ## run the linters only: style, format, types, layers

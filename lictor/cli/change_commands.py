@@ -65,8 +65,8 @@ def _verb(name: str) -> Any:
     ) -> int:
         if names and everything:
             raise click.UsageError(say("usage.names_and_all"))
-        if name == "stop" and not names and not yes and _at_a_terminal():
-            _ask_person(say("ask.stop_all"))
+        if name == "stop" and not names and not yes and at_a_terminal():
+            ask_person(say("ask.stop_all"))
         args = {
             "verb": name,
             "names": list(names),
@@ -121,10 +121,10 @@ def _change(args: dict[str, Any], *, silence: float) -> list[Row]:
     try:
         return once()
     except AgentSaid as said:
-        if said.exit_code != EXIT_REFUSED or args["yes"] or not _at_a_terminal():
+        if said.exit_code != EXIT_REFUSED or args["yes"] or not at_a_terminal():
             raise
         talk(clean(said.message))
-        _ask_person(say("ask.anyway"))
+        ask_person(say("ask.anyway"))
         args["yes"] = True
         return once()
 
@@ -155,12 +155,13 @@ def _result_cells(row: Row, *, elsewhere: bool) -> list[Cell | str]:
     return [*node, Cell(label(row)), state("result", row.get("result")), sentence(row)]
 
 
-def _at_a_terminal() -> bool:
+def at_a_terminal() -> bool:
+    """Whether a person can be asked and can answer."""
     streams = (sys.stdin, sys.stderr)
     return all(stream is not None and stream.isatty() for stream in streams)
 
 
-def _ask_person(question: str) -> None:
+def ask_person(question: str) -> None:
     """Go on only after a yes; anything else changes nothing."""
     sys.stderr.write(f"{question} {say('ask.choice')} ")
     sys.stderr.flush()

@@ -23,6 +23,7 @@
     ├── TimedOut          124   waited as long as asked, and it did not happen
     └── OperationFailed     1   tried, and it failed
         ├── StartFailed         a service could not be started
+        ├── InstallFailed       what a service needs could not be installed
         └── AgentExists         another agent holds this data_dir, node name or port
 
 Third-party exceptions never cross a gate: each adapter maps what somebody handles to this tree and
@@ -233,6 +234,17 @@ class StartFailed(OperationFailed):
         super().__init__(message)
         self.reason_code = reason_code
         self.params = params or {}
+
+
+class InstallFailed(OperationFailed):
+    """What a service needs could not be installed; `reason_code` and `params` make its `Reason`."""
+
+    code = "install.failed"
+
+    def __init__(self, message: str, *, reason_code: str, params: dict[str, object]) -> None:
+        super().__init__(message)
+        self.reason_code = reason_code
+        self.params = params
 
 
 class AgentExists(OperationFailed):

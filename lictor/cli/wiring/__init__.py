@@ -52,6 +52,36 @@ def dns_forwarding(resolver: str) -> tuple[str, str]:
     return forwarding.dns_forwarding(resolver)
 
 
+def catalogue(language: str) -> list[dict[str, Any]]:
+    """`lictor add` alone: the services that ship with Lictor."""
+    from lictor.cli.wiring import cataloguing
+
+    return cataloguing.rows(language)
+
+
+def propose(
+    template: str, name: str | None, port: int | None, config: str | None, language: str, hint: str
+) -> Any:
+    """`lictor add TEMPLATE`: the entry, checked and not yet written."""
+    from lictor.cli.wiring import cataloguing
+
+    return cataloguing.propose(template, name, port, config, language, hint)
+
+
+def commit(proposal: Any) -> None:
+    """`lictor add TEMPLATE`: write what was proposed."""
+    from lictor.cli.wiring import cataloguing
+
+    cataloguing.commit(proposal)
+
+
+def install(names: tuple[str, ...], config: str | None, told: Any, bar: Any) -> None:
+    """`lictor install`: bring what services need; `told(reason)`, `bar(what, share)`."""
+    from lictor.cli.wiring import cataloguing
+
+    cataloguing.install_services(names, config, told, bar, bar=bar.live)
+
+
 def doctor(config: str | None) -> list[dict[str, Any]]:
     """`lictor doctor`: what keeps Lictor from its work."""
     from lictor.cli.wiring import examining

@@ -112,10 +112,17 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
 
 
 def _unproven(registration: Registration) -> Registration:
-    """Its checks start critical: only Consul's own answer makes them pass."""
+    """Its checks start critical: only Consul's own answer makes them pass.
+
+    Those that only an agent could ask are left out: nobody would ever answer them.
+    """
     return replace(
         registration,
-        checks=tuple(replace(check, status=Health.CRITICAL) for check in registration.checks),
+        checks=tuple(
+            replace(check, status=Health.CRITICAL)
+            for check in registration.checks
+            if check.kind != "ttl" or check.check_id.endswith(":lictor")
+        ),
     )
 
 

@@ -20,6 +20,7 @@ from lictor.core.config.expand import Path as KeyPath
 from lictor.core.config.params import bad_value, fitted
 from lictor.core.config.ports import PortBook
 from lictor.core.config.problems import Problems, dotted, suggest
+from lictor.core.config.schema_install import install_spec
 from lictor.core.config.schema_service import (
     NO_HEALTH,
     PROTOCOL_KINDS,
@@ -213,8 +214,13 @@ class _Work:
             meta=dict(model.meta),
             modes=_modes(model),
             registered=model.register_,
-            docker=_docker(model),
+            docker=(container := _docker(model)),
             gpu=_gpu(model),
+            install=install_spec(
+                model.install,
+                str(self.builder.agent.data_dir / "venvs" / self.candidate.key.name),
+                container.image if container is not None and container.build is None else None,
+            ),
             later=_later(model),
         )
 
@@ -280,10 +286,7 @@ class _Work:
 
     def _check(self, name: str, model: CheckModel) -> ProbeSpec:
         found = self._probe(("checks", name), model)
-        if found is not None:
-            return found
-        kind = next(kind for kind in PROTOCOL_KINDS if getattr(model, kind) is not None)
-        return ProbeSpec(kind, getattr(model, kind), (), model.interval, model.timeout)
+        return found or ProbeSpec("tcp", "", (), model.interval, model.timeout)  # it was wrong
 
     def _probe(self, loc: KeyPath, model: HealthModel | CheckModel) -> ProbeSpec | None:
         times = (model.interval, model.timeout)
@@ -296,7 +299,16 @@ class _Work:
             return ProbeSpec("tcp", target, (), *times)
         if model.command is not None:
             return ProbeSpec("command", "", tuple(model.command), *times)
-        return None
+        kind = next((kind for kind in PROTOCOL_KINDS if getattr(model, kind) is not None), None)
+        if kind is None:
+            return None
+        where, target = (*loc, kind), str(getattr(model, kind))
+        if kind == "websocket":
+            return ProbeSpec(kind, self._with_base(where, target, "/", "ws://"), (), *times)
+        target = self._with_base(where, target, ":", "")
+        if kind == "minio":  # its hello is a page, and so Consul can ask for it itself
+            return ProbeSpec("http", f"http://{target}/minio/health/live", (), *times)
+        return ProbeSpec(kind, target, (), *times)
 
     def _with_base(self, loc: KeyPath, target: str, bare: str, scheme: str) -> str:
         if not target.startswith(bare):

@@ -13,7 +13,7 @@ from collections.abc import Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 
 from lictor.core.config.build import WILDCARDS
-from lictor.core.config.problems import Problems, suggest
+from lictor.core.config.problems import Problems, dotted, suggest
 from lictor.core.config.services import Candidate
 from lictor.core.config.settings import WebSettings
 from lictor.core.model.names import RESERVED, ServiceKey
@@ -121,6 +121,35 @@ def _ports(pairs: Pairs, web: WebSettings, problems: Problems) -> None:
                 candidate.subject.complain(problems, ("port",), message)
                 break
         others.append((host, observed, f"`{spec.key}`"))
+
+
+#: Ports that belong to a well-known program: whoever takes one should know.
+_OWNERS = {11434: "Ollama"}
+
+
+def note_shared_ports(
+    found: Sequence[Candidate], built: Mapping[ServiceKey, ServiceSpec], notes: Problems
+) -> None:
+    """Write down where services that are not always up share a port: only one of them can run."""
+    taken: dict[int, list[tuple[str, bool, ServiceSpec]]] = {}
+    for candidate in found:
+        spec = built[candidate.key]
+        if spec.port is None:
+            continue
+        observed = spec.driver == "observed"
+        host = _plain_host(spec.address if observed else spec.host)
+        others = taken.setdefault(spec.port, [])
+        for other_host, other_observed, other in others:
+            if _clash(host, observed, other_host, other_observed):
+                owner = _OWNERS.get(spec.port)
+                whose = f" (it is {owner}'s usual port)" if owner else ""
+                message = f"port {spec.port} is also that of `{other.key}`{whose}: only one can run"
+                subject = candidate.subject
+                where = dotted((*subject.where, "port"))
+                place = subject.find("port").value_place
+                notes.add(place, where, message, "give one of them another `port`")
+                break
+        others.append((host, observed, spec))
 
 
 def _plain_host(host: str) -> str:

@@ -183,6 +183,18 @@ def _probe_url(value: str) -> str:
     return value
 
 
+def _socket_url(value: str) -> str:
+    if value.startswith("/"):
+        return _probe_url(value)
+    scheme, mark, rest = value.partition("://")
+    if scheme not in {"ws", "wss"} or not mark:
+        raise fail(f"expected a URL such as ws://127.0.0.1:2700/, got {quote(value)}")
+    problem = url_problem(f"http://{rest}")  # the same rules, the scheme apart
+    if problem:
+        raise fail(problem.replace("http://127.0.0.1:5000/health", "ws://127.0.0.1:2700/"))
+    return value
+
+
 def _endpoint(value: str) -> str:
     host, _, port = value.rpartition(":")
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
@@ -240,6 +252,7 @@ EnvName = Annotated[str, AfterValidator(_env_name)]
 Signal = Annotated[str, AfterValidator(_signal)]
 ProbeUrl = Annotated[str, AfterValidator(_probe_url)]
 ConsulAddress = Annotated[str, AfterValidator(_consul_address)]
+SocketUrl = Annotated[str, AfterValidator(_socket_url)]
 Endpoint = Annotated[str, AfterValidator(_endpoint)]
 Origin = Annotated[str, AfterValidator(_web_origin)]
 BasePath = Annotated[str, AfterValidator(_base_path)]

@@ -21,7 +21,7 @@ from lictor.core.config.agent import (
 )
 from lictor.core.config.build import Builder, explicit_port
 from lictor.core.config.context import LoadContext
-from lictor.core.config.crosscheck import crosscheck
+from lictor.core.config.crosscheck import crosscheck, note_shared_ports
 from lictor.core.config.expand import Scope
 from lictor.core.config.notes import note_unused
 from lictor.core.config.ports import PortBook
@@ -79,6 +79,7 @@ def load(path: Path, context: LoadContext) -> Config:
     crosscheck(found, built, names(root.get("services")), web, problems)
     problems.raise_if_any()
     note_unused(found, notes)
+    note_shared_ports(found, built, notes)
     _note_risks(found, built, context, notes)
     _note_token(path, root, notes)
     return Config(

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from lictor.core.config.problems import Place, Problems, dotted
-from lictor.core.config.schema_service import PROTOCOL_KINDS
 from lictor.core.config.services import Candidate
 from lictor.core.config.tree import Map, Node, Scalar
 
@@ -31,7 +30,6 @@ SERVICE = (
     Row(("activation",), "not started by a request yet: start it by hand", "on-demand"),
     Row(("idle_timeout",), "an idle service is not stopped yet"),
     Row(("metrics",), "its metrics are not offered to Prometheus yet"),
-    *(Row(("checks", "*", kind), f"{kind} is not asked yet") for kind in PROTOCOL_KINDS),
 )
 
 NO_EFFECT = "accepted, without effect in this version"

@@ -30,17 +30,22 @@ from lictor.core.config.fields import (
     ProbeUrl,
     Signal,
     Size,
+    SocketUrl,
     Tag,
     Text,
     Umask,
     fail,
 )
 from lictor.core.config.params import bad_default
+from lictor.core.config.schema_install import InstallModel
 
 #: Ways to ask a service whether it works; exactly one per check.
 PROBE_KINDS = ("http", "tcp", "command")
-#: Further ones, accepted under `checks` and spoken by a later version.
-PROTOCOL_KINDS = ("postgres", "mysql", "redis", "kafka", "amqp", "mongodb", "grpc", "websocket")
+#: Further ones: a protocol's own hello.
+PROTOCOL_KINDS = (
+    *("postgres", "mysql", "redis", "kafka", "amqp", "mongodb", "grpc", "websocket"),
+    "minio",
+)
 
 Scalar = str | int | float | bool
 DriverWord = Literal["process", "docker", "observed"]
@@ -56,6 +61,19 @@ class _Probe(_Part):
     )
     tcp: Endpoint | None = Field(default=None, description="host:port that accepts a connection")
     command: Argv | None = Field(default=None, description="Program that exits 0 when it works")
+    postgres: Endpoint | None = Field(default=None, description="host:port of a PostgreSQL server")
+    mysql: Endpoint | None = Field(default=None, description="host:port of a MySQL server")
+    redis: Endpoint | None = Field(default=None, description="host:port of a Redis server")
+    kafka: Endpoint | None = Field(default=None, description="host:port of a Kafka broker")
+    amqp: Endpoint | None = Field(default=None, description="host:port of an AMQP broker")
+    mongodb: Endpoint | None = Field(default=None, description="host:port of a MongoDB server")
+    grpc: Endpoint | None = Field(
+        default=None, description="host:port with the gRPC health service"
+    )
+    minio: Endpoint | None = Field(default=None, description="host:port of a MinIO server (S3)")
+    websocket: SocketUrl | None = Field(
+        default=None, description="ws:// URL that accepts a handshake, or only its path"
+    )
     interval: Duration = Field(default=10.0, description="Time between two checks, at least 1s")
     timeout: Duration = Field(default=5.0, description="Longest wait for one answer")
 
@@ -70,7 +88,7 @@ class _Probe(_Part):
 
 
 class HealthModel(_Probe):
-    """How readiness and health are judged. At most one of http, tcp, command."""
+    """How readiness and health are judged: at most one kind."""
 
     startup: Duration = Field(
         default=180.0, description="Longest time from start to the first pass"
@@ -84,31 +102,21 @@ class HealthModel(_Probe):
 
     @model_validator(mode="after")
     def _one_probe(self) -> HealthModel:
-        _one_of(self, PROBE_KINDS, at_least=0)
+        _one_of(self, at_least=0)
         return self
 
 
 class CheckModel(_Probe):
     """One further named check: exactly one kind."""
 
-    postgres: Endpoint | None = Field(default=None, description="host:port of a PostgreSQL server")
-    mysql: Endpoint | None = Field(default=None, description="host:port of a MySQL server")
-    redis: Endpoint | None = Field(default=None, description="host:port of a Redis server")
-    kafka: Endpoint | None = Field(default=None, description="host:port of a Kafka broker")
-    amqp: Endpoint | None = Field(default=None, description="host:port of an AMQP broker")
-    mongodb: Endpoint | None = Field(default=None, description="host:port of a MongoDB server")
-    grpc: Endpoint | None = Field(
-        default=None, description="host:port with the gRPC health service"
-    )
-    websocket: Text | None = Field(default=None, description="ws:// URL that accepts a handshake")
-
     @model_validator(mode="after")
     def _one_kind(self) -> CheckModel:
-        _one_of(self, (*PROBE_KINDS, *PROTOCOL_KINDS), at_least=1)
+        _one_of(self, at_least=1)
         return self
 
 
-def _one_of(model: BaseModel, kinds: tuple[str, ...], *, at_least: int) -> None:
+def _one_of(model: BaseModel, *, at_least: int) -> None:
+    kinds = (*PROBE_KINDS, *PROTOCOL_KINDS)
     given = [kind for kind in kinds if getattr(model, kind) is not None]
     if len(given) > 1:
         raise fail(f"{' and '.join(given)} are both given", "keep exactly one")
@@ -349,6 +357,9 @@ class ServiceModel(ServiceBase):
     )
     params: dict[str, ParamModel] = Field(
         default={}, description="What KV and the API may set, typed"
+    )
+    install: InstallModel | None = Field(
+        default=None, description="What `lictor install` brings before the first start"
     )
     instances: dict[Name, InstanceModel] = Field(
         default={}, description="Several of it, each called name@instance"

@@ -16,6 +16,7 @@ from importlib.resources import files
 
 from lictor.core.config.expand import Scope
 from lictor.core.config.problems import Place, Problems, dotted, suggest
+from lictor.core.config.schema_service import PROBE_KINDS, PROTOCOL_KINDS
 from lictor.core.config.tree import Entry, Map, Node, Scalar, describe, parse
 from lictor.core.config.validate import Subject
 from lictor.core.model.names import RESERVED, BadName, ServiceKey, canonical
@@ -23,9 +24,10 @@ from lictor.core.model.names import RESERVED, BadName, ServiceKey, canonical
 #: More than one host can use; it bounds the time of a load and of a plan.
 MAX_SERVICES = 1000
 
+_KINDS = (*PROBE_KINDS, *PROTOCOL_KINDS)
 _ONE_OF = {
-    "health": ("http", "tcp", "command"),
-    "checks": ("http", "tcp", "command"),
+    "health": _KINDS,
+    "checks": _KINDS,
     "params": ("choices", "pattern"),
 }
 
@@ -97,6 +99,16 @@ def _name(
 # --- templates -------------------------------------------------------------------------------
 
 
+#: Keys of a template that say something about it and are no keys of a service: a sentence by
+#: language, and the lines that `lictor add` writes below `template:`.
+FOR_PEOPLE = ("about", "entry")
+
+
+def template_text(name: str) -> tuple[str, str] | None:
+    """Where a template stands, and its text; None if there is none of that name."""
+    return _template_texts().get(name)
+
+
 def template_names() -> tuple[str, ...]:
     """The templates that ship with Lictor."""
     return tuple(sorted(_template_texts()))
@@ -140,7 +152,9 @@ def _with_template(
         problems.add(chosen.place, at, message, hint if hint.startswith("did") else "")
         return None
     base = parse(found[1], found[0], problems)
-    return merge(base, _without(node, "template")) if isinstance(base, Map) else None
+    if not isinstance(base, Map):
+        return None
+    return merge(_without(base, *FOR_PEOPLE), _without(node, "template"))
 
 
 def _without(node: Map, *keys: str) -> Map:

@@ -16,10 +16,11 @@ from lictor.core.config.settings import Config
 from lictor.core.config.units import format_duration, format_size
 from lictor.core.model.container import ContainerSpec
 from lictor.core.model.gpu import GpuSpec
+from lictor.core.model.install import InstallSpec
 from lictor.core.model.secret import MASK, is_secret
 from lictor.core.model.spec import Limits, ParamRef, ProbeSpec, RecycleSpec, ServiceSpec
 
-_SIZES = ("memory", "shm_size")
+_SIZES = ("memory", "shm_size", "size")
 _URL_PASSWORD = re.compile(r"(?<=://)([^/\s:@]*):[^/\s@]+@")
 
 
@@ -90,6 +91,7 @@ def service(spec: ServiceSpec) -> dict[str, object]:
         "register": spec.registered,
         "docker": _given(spec.docker),
         "gpu": _given(spec.gpu),
+        "install": _given(spec.install),
         **_later(spec.later),
     }
     empty: tuple[object, ...] = (None, "", [], {})
@@ -144,13 +146,13 @@ def _recycle(recycle: RecycleSpec) -> dict[str, object]:
     return {name: value for name, value in (("rss", rss), ("age", age)) if value is not None}
 
 
-def _given(part: ContainerSpec | GpuSpec | None) -> dict[str, object] | None:
-    """What was said of a container or a GPU, as it would be written."""
+def _given(part: ContainerSpec | GpuSpec | InstallSpec | None) -> dict[str, object] | None:
+    """What was said of a container, a GPU or an installation, as it would be written."""
     if part is None:
         return None
     result: dict[str, object] = {}
     for name, value in asdict(part).items():
-        if value in (None, (), False):
+        if value in (None, (), False, ""):
             continue
         if name in _SIZES:
             result[name] = format_size(value)

@@ -160,6 +160,7 @@ def launch(
     """
     if not argv:
         raise failed("there is no command to run", "program_missing", program="")
+    _require_installed(spec, (*argv, *env.values()))
     try:
         child = subprocess.Popen(
             list(argv),
@@ -180,6 +181,15 @@ def launch(
     child.returncode = 0
     unspare_child(child.pid)
     return _hold(child.pid)
+
+
+def _require_installed(spec: ServiceSpec, words: Sequence[str]) -> None:
+    """Say `lictor install` instead of whatever the program would say of a file that is not there."""
+    for path in spec.install.needed_by(words):
+        if not os.path.exists(path):  # noqa: PTH110 - no object for each start of each service
+            name = spec.key.name
+            text = f"{path} is missing: run `lictor install {name}`"
+            raise failed(text, "not_installed", path=path, name=name)
 
 
 def _hold(pid: int) -> Launched:

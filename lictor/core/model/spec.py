@@ -14,6 +14,7 @@ from typing import Literal, TypeAlias
 
 from lictor.core.model.container import ContainerSpec
 from lictor.core.model.gpu import GpuSpec
+from lictor.core.model.install import InstallSpec
 from lictor.core.model.names import ServiceKey
 
 DriverKind: TypeAlias = Literal["process", "docker", "observed"]
@@ -192,6 +193,7 @@ class ServiceSpec:
     docker: ContainerSpec | None = None
     gpu: GpuSpec | None = None
     gpus: tuple[str, ...] = ()
+    install: InstallSpec = field(default_factory=InstallSpec)
     later: Mapping[str, object] = field(default_factory=dict)
 
     def with_params(self, values: Mapping[str, ParamValue]) -> ServiceSpec:

@@ -36,6 +36,7 @@ from lictor.core.model.state import Health, Phase, ServiceState
 _REGISTERED = frozenset(
     {Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING, Phase.BACKOFF, Phase.FAILED}
 )
+_ASKED = frozenset({"http", "tcp"})  # kinds of checks that Consul does itself
 _MIN_REAP = 600.0  # seconds; Consul's own floor is 60, but a model may take minutes to load
 
 
@@ -49,10 +50,14 @@ class Owner:
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """One entry that should be there, with the status of its `:lictor` check."""
+    """One entry that should be there, with the status of its `:lictor` check.
+
+    `told` is what we found by the named checks that Consul cannot ask, as far as they were asked.
+    """
 
     registration: Registration
     status: SetStatus | None
+    told: tuple[SetStatus, ...] = ()
 
 
 def wanted(
@@ -222,10 +227,10 @@ def _towards(entry: Wanted, seen: RegistryView, have_checks: set[str]) -> Iterab
     )
     if fresh:
         yield Register(registration)
-    if status is not None:
-        known = seen.checks.get(status.check_id)
-        if known is None or (known.status, known.output) != (status.status.value, status.output):
-            yield status
+    for said in (*([status] if status is not None else []), *entry.told):
+        known = seen.checks.get(said.check_id)
+        if known is None or (known.status, known.output) != (said.status.value, said.output):
+            yield said
     for check_id in sorted(have_checks - want_checks):
         if not check_id.startswith("_"):  # `_service_maintenance:…` is the operator's
             yield RemoveCheck(check_id)
@@ -239,7 +244,9 @@ def _status(
         return SetStatus(
             check_id, Health.CRITICAL, f"maintenance: {want.why or want.by}".rstrip(": ")
         )
-    alive = state.phase in {Phase.READY, Phase.UNHEALTHY}
+    # Of an unhealthy one that Consul asks itself, Consul's own check says so.
+    asked = want.spec.health.probe is not None and want.spec.health.probe.kind in _ASKED
+    alive = state.phase is Phase.READY or (state.phase is Phase.UNHEALTHY and asked)
     status = Health.PASSING if alive else Health.CRITICAL
     why = state.reason
     if state.phase is Phase.STARTING and state.last_exit is not None:
@@ -251,7 +258,7 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
     status = Health.PASSING if state.phase is Phase.READY else Health.CRITICAL
     probe = spec.health.probe
     reap = max(_MIN_REAP, 3 * spec.health.startup)
-    if probe is not None and probe.kind in {"http", "tcp"}:
+    if probe is not None and probe.kind in _ASKED:
         yield CheckDef(
             check_id=f"{service_id}:{probe.kind}",
             name="Health" if probe.kind == "http" else "Port answers",
@@ -264,7 +271,7 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
             notes=f"Consul asks {probe.target} itself.",
         )
     for name, extra in sorted(spec.checks.items()):
-        if extra.kind in {"http", "tcp"}:
+        if extra.kind in _ASKED:
             yield CheckDef(
                 check_id=f"{service_id}:check:{name}",
                 name=name,
@@ -274,6 +281,14 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
                 timeout=extra.timeout,
                 status=status,
                 notes=f"Consul asks {extra.target} itself.",
+            )
+        else:
+            yield CheckDef(
+                check_id=f"{service_id}:check:{name}",
+                name=name,
+                kind="ttl",
+                status=Health.CRITICAL,  # until it was asked
+                notes=f"Lictor asks: {extra.kind} {extra.target}".rstrip(),
             )
 
 

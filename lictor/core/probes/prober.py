@@ -16,6 +16,7 @@ from lictor.core.model.spec import ProbeSpec
 from lictor.core.ports import ProbeResult
 from lictor.core.probes.command import probe_command
 from lictor.core.probes.http import HttpAsker
+from lictor.core.probes.protocols import askers
 from lictor.core.probes.tcp import probe_tcp
 from lictor.core.probes.text import one_line
 
@@ -23,9 +24,9 @@ Asker = Callable[[ProbeSpec], Awaitable[ProbeResult]]
 
 
 class LictorProber:
-    """The `Prober` for the kinds `http`, `tcp` and `command`. Close it when done.
+    """The `Prober` for `http`, `tcp`, `command` and the protocols. Close it when done.
 
-    `more` adds askers for further kinds (a protocol's hello, say), or replaces these.
+    `more` adds askers for further kinds, or replaces these.
     """
 
     def __init__(self, more: dict[str, Asker] | None = None) -> None:
@@ -34,6 +35,7 @@ class LictorProber:
             "http": self._http.probe,
             "tcp": probe_tcp,
             "command": probe_command,
+            **askers(),
             **(more or {}),
         }
 

@@ -9,6 +9,7 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from lictor import __version__
@@ -25,6 +26,7 @@ from lictor.core.runtime import membership, views
 from lictor.core.runtime.finder import Finder
 from lictor.core.runtime.flaps import UPS
 from lictor.core.runtime.groups import Groups
+from lictor.core.runtime.named_checks import NamedChecks
 from lictor.core.runtime.registrar import Registrar
 
 if TYPE_CHECKING:
@@ -47,6 +49,9 @@ class ConsulSide:
         self._broken: dict[ServiceKey, str] = {}
         self._registrar: Registrar | None = None
         self.finder = Finder(agent.tools.clock)
+        self.checks = NamedChecks(
+            agent.reconciler.runners, agent.tools.clock, agent.tools.prober, self.wake
+        )
         self.groups = Groups(
             agent.tools.store,
             agent.tools.clock,
@@ -73,6 +78,7 @@ class ConsulSide:
         keep("lease", ports.nodes.keep)
         keep("registrar", registrar.keep_true)
         keep("health", registrar.watch_health)
+        keep("checks", self.checks.keep_asking)
         keep("desired", lambda: agent.keeper.follow(ports.desired))
         keep("actual", lambda: agent.publisher.keep_publishing(ports.actual))
         keep("finder", lambda: self.finder.keep_remembering(ports.discovery))
@@ -263,7 +269,11 @@ class ConsulSide:
                 self._known[key] = before
             else:
                 self._known[key] = want, state, self._entry_of(key, want, state, before)
-        found = (entry for _, _, entry in self._known.values() if entry is not None)
+        found = (
+            replace(entry, told=self.checks.told(want.spec.key, entry.registration.service_id))
+            for want, _, entry in self._known.values()
+            if entry is not None
+        )
         return [*found, *self.groups.entries(self._known.values()), *self._own_entry()]
 
     def _passes(self, entry: Wanted) -> bool:

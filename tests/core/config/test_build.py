@@ -243,12 +243,41 @@ def test_as_root_a_service_without_user_is_noted(tmp_path):
     assert accepted(tmp_path, text).notes == ()
 
 
+def test_a_protocol_is_asked_at_the_service_where_only_a_port_or_a_path_is_written(tmp_path):
+    spec = one(
+        tmp_path,
+        "{command: [x], port: 5000, host: 0.0.0.0, health: {websocket: /ws},"
+        " checks: {a: {redis: ':6379'}, b: {minio: 'h:9000'}, c: {websocket: 'wss://h/x?y=1'}}}",
+    )
+    assert spec.health.probe == ProbeSpec("websocket", "ws://127.0.0.1:5000/ws")
+    assert spec.checks == {
+        "a": ProbeSpec("redis", "127.0.0.1:6379"),
+        "b": ProbeSpec("http", "http://h:9000/minio/health/live"),
+        "c": ProbeSpec("websocket", "wss://h/x?y=1"),
+    }
+
+
+@pytest.mark.parametrize(
+    ("check", "words"),
+    [
+        ("{websocket: 'http://h/'}", "expected a URL such as ws://127.0.0.1:2700/"),
+        ("{websocket: 'ws://u:p@h/'}", "a user name or password"),
+        ("{kafka: 'h'}", "expected host:port"),
+        ("{redis: 'h:1', tcp: 'h:1'}", "tcp and redis are both given"),
+    ],
+)
+def test_a_protocol_asked_in_a_wrong_form_is_refused(tmp_path, check, words):
+    (_, _, said) = refused_one(
+        tmp_path, f"services:\n  a: {{command: [x], checks: {{c: {check}}}}}\n"
+    )
+    assert words in said
+
+
 def test_what_has_no_effect_yet_is_noted_at_its_key(tmp_path):
     text = (
         "web: {port: 1}\nservices:\n"
         "  a: {command: [x], gpu: {memory: 1GiB}, activation: on-demand, metrics: /m}\n"
         "  b: {driver: docker, docker: {image: i}}\n"
-        "  c: {command: [x], activation: manual, checks: {k: {kafka: 'h:1'}, t: {tcp: 'h:2'}}}\n"
     )
     notes = accepted(tmp_path, text).notes
     assert [(n.line, n.column, n.where) for n in notes] == [
@@ -256,6 +285,5 @@ def test_what_has_no_effect_yet_is_noted_at_its_key(tmp_path):
         (3, 42, "services.a.activation"),
         (3, 65, "services.a.metrics"),
         (4, 7, "services.b.driver"),
-        (5, 54, "services.c.checks.k.kafka"),
     ]
     assert all(note.message and note.hint for note in notes)

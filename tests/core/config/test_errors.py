@@ -19,13 +19,10 @@ A = "services:\n  a:\n    command: [x]\n"
         ("agnt: {}\n", 1, 1, ": unknown key `agnt` (did you mean `agent`?)"),
         (A + "    helth: {}\n", 4, 5, "services.a: unknown key `helth` (did you mean `health`?)"),
         (
-            A + "    health: {http: /, port: 1}\n    port: 80\n",
+            A + "    health: {http: /, startp: 1}\n    port: 80\n",
             4,
             23,
-            (
-                "services.a.health: unknown key `port`"
-                " (known: http, tcp, command, interval, timeout, startup, failures, on_unhealthy)"
-            ),
+            "services.a.health: unknown key `startp` (did you mean `startup`?)",
         ),
         (
             A + "    stop:\n      timeout: ten\n",

@@ -73,12 +73,6 @@ def test_instances_of_a_template_share_what_they_do_not_override(tmp_path):
     ]
 
 
-def test_every_template_that_ships_loads(tmp_path):
-    assert template_names()
-    for name in template_names():
-        assert one(tmp_path, f"{{template: {name}}}", data_dir=tmp_path).description
-
-
 def test_the_config_that_ships_is_accepted_without_remarks():
     config = load(ROOT / "config.yml", context(data_dir=Path("/d")))
     assert set(config.services) == {ServiceKey("hello"), ServiceKey("piper")}

@@ -127,10 +127,34 @@ def test_an_instance_is_registered_under_the_name_of_its_service():
     assert registration.meta["lictor-instance"] == "a"
 
 
-def test_consul_asks_nothing_that_only_we_can_ask():
+def test_what_only_we_can_ask_is_a_check_that_we_set_and_is_critical_until_it_was_asked():
     checks = {"db": ProbeSpec("postgres", "h:1"), "ui": ProbeSpec("tcp", "h:2")}
     found = entry(wish=want(probe=ProbeSpec("command", argv=("true",)), checks=checks))
-    assert [c.check_id for c in found.registration.checks] == [f"{ID}:check:ui", f"{ID}:lictor"]
+    assert [(c.check_id, c.kind) for c in found.registration.checks] == [
+        (f"{ID}:check:db", "ttl"),
+        (f"{ID}:check:ui", "tcp"),
+        (f"{ID}:lictor", "ttl"),
+    ]
+    assert found.registration.checks[0].status is Health.CRITICAL
+
+
+@pytest.mark.parametrize(("kind", "status"), [("http", "passing"), ("redis", "critical")])
+def test_who_is_unhealthy_is_told_by_whoever_asks(kind, status):
+    found = entry("unhealthy", wish=want(probe=ProbeSpec(kind, "h:1")))
+    assert found.status.status == status
+
+
+def test_what_a_named_check_said_is_written_after_the_registration_and_once():
+    checks = {"db": ProbeSpec("postgres", "h:1")}
+    found = entry(wish=want(checks=checks))
+    said = SetStatus(f"{ID}:check:db", Health.PASSING, "PostgreSQL answers")
+    found = replace(found, told=(said,))
+    writes = diff([found], RegistryView(), OWNER)
+    assert writes == [Register(found.registration), found.status, said]
+    seen = RegistryView()
+    for write in writes:
+        seen = after(seen, write)
+    assert diff([found], seen, OWNER) == []
 
 
 def test_a_service_without_a_port_is_registered_with_port_nought():
