@@ -45,7 +45,9 @@ def report(*, full: bool = False, only: tuple[str, ...] = (), parts: tuple[str, 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--full", action="store_true", help="500 and 1,000 services as well; takes longer")
+    parser.add_argument(
+        "--full", action="store_true", help="500 and 1,000 services as well; takes longer"
+    )
     parser.add_argument("--only", nargs="+", default=[], help="contestants, e.g. lictor pm2")
     parser.add_argument("--parts", nargs="+", default=[], help="cold crash idle status survival")
     options = parser.parse_args()

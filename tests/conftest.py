@@ -9,6 +9,7 @@ import pytest
 
 from lictor.core.drivers.spawn import default_signals
 from tests.support.consul import ConsulServer, find_consul
+from tests.support.dockerd import DockerEngine
 
 
 def pytest_configure() -> None:
@@ -60,3 +61,23 @@ def acl_consul(consul_bin: str) -> Iterator[ConsulServer]:
         yield server.start()
     finally:
         server.close()
+
+
+@pytest.fixture(scope="session")
+def engine() -> Iterator[DockerEngine]:
+    """One Docker engine for all tests: use names of your own, and break nothing."""
+    made = DockerEngine()
+    try:
+        yield made.start()
+    finally:
+        made.close()
+
+
+@pytest.fixture
+def own_engine(request: pytest.FixtureRequest) -> Iterator[DockerEngine]:
+    """A fresh engine for one test, which may freeze or kill it; parameters are dockerd's options."""
+    made = DockerEngine(*getattr(request, "param", ()))
+    try:
+        yield made.start()
+    finally:
+        made.close()

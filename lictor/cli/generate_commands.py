@@ -42,6 +42,18 @@ def consul(config: str | None, all_nodes: bool) -> int:  # noqa: FBT001 - a flag
     return 0
 
 
+@generate.command("compose", cls=Localised, help=say("help.generate.compose"))
+@click.option("-c", "--config", metavar="FILE", help=say("option.config"))
+def compose(config: str | None) -> int:
+    """See `help.generate.compose`."""
+    wiring = importlib.import_module("lictor.cli.wiring")
+    text, left_out = wiring.compose_file(config)
+    write(text.removesuffix("\n"))
+    if left_out:
+        warn(say("generate.compose_left_out", names=", ".join(left_out)))
+    return 0
+
+
 @generate.command("dns", cls=Localised, help=say("help.generate.dns"))
 @click.option(
     "--for",

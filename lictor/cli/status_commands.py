@@ -148,7 +148,7 @@ def _cells(row: Row) -> list[Cell | str]:
         state("phase", row.get("phase")),
         state("health", row.get("health")),
         address_of(row),
-        _or_dash(row.get("pid") or str(row.get("container_id") or "")[:12]),
+        _or_dash(str(row.get("container_id") or "")[:12] or row.get("pid")),
         how_long(_whole(row.get("uptime_s"))),
         _number(row.get("cpu_percent"), "%"),
         _number(row.get("memory_mb"), " MB"),

@@ -84,7 +84,7 @@ def _cells(row: Row) -> list[Cell]:
         Cell(_number(row.get("threads"))),
         Cell(_number(row.get("fds"))),
         Cell(_number(row.get("connections"))),
-        Cell(str(row.get("pid") or "-")),
+        Cell(str(row.get("container_id") or "")[:12] or str(row.get("pid") or "-")),
         Cell(how_long(int(uptime) if isinstance(uptime, float) else uptime)),
         state("phase", row.get("phase")),
     ]

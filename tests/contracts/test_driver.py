@@ -1,4 +1,4 @@
-"""`ports.Driver` and `ports.Running`: the rows of their tables, for real processes and for fakes."""
+"""`ports.Driver` and `ports.Running`: their tables, for processes, containers and fakes."""
 
 from __future__ import annotations
 
@@ -6,16 +6,21 @@ import asyncio
 import os
 import signal
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from lictor.core.drivers.docker.driver import DockerDriver
+from lictor.core.drivers.docker.gate import Engine
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.errors import StartFailed
+from lictor.core.model.container import ContainerSpec
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
 from lictor.core.testing import FakeDriver
 from tests.support.children import child
+from tests.support.dockerd import IMAGE
 from tests.support.patience import soon, until
 
 HOW = StopSpec(timeout=5.0)
@@ -97,8 +102,81 @@ class FakeHost:
         return ("long",)
 
 
-@pytest.fixture(params=["real", "fake"])
+class DockerHost:
+    """Containers. What a driver learns from its engine soon after its begin, it is given at once."""
+
+    _LOOP = "while :; do sleep 0.05; done"
+
+    def __init__(self, folder, agent_id, engine) -> None:
+        self._folder, self._agent_id, self._engine = folder, agent_id, engine
+        self._said = folder / "said"
+        self._said.mkdir(mode=0o777)
+        self.drivers = []
+        self.driver = self.next_agent()
+
+    def next_agent(self):
+        driver = DockerDriver(
+            self._folder / "logs", self._agent_id, node="contract", address=self._engine.address
+        )
+        driver.begin()
+        gate = Engine(self._engine.address)
+        listing = gate.listing(self._agent_id, 30)
+        driver._listing = {one.id: one for one in listing}
+        for one in listing:
+            if one.alive and not one.job:
+                driver._strays[one.service] = gate.inspect(one.id, 30)
+        gate.leave()
+        self.drivers.append(driver)
+        return driver
+
+    def spec(self, kind="good", key="piper") -> ServiceSpec:
+        commands = {
+            "good": ("sh", "-c", f"echo > /said/good; {self._LOOP}"),
+            "deaf": ("sh", "-c", f"trap '' TERM; echo > /said/deaf; {self._LOOP}"),
+            "children": ("sh", "-c", f"sleep 900 & echo > /said/children; {self._LOOP}"),
+            "missing": ("/no-such-program",),
+        }
+        container = ContainerSpec(
+            IMAGE, network="none", volumes=(f"{self._said}:/said",), init=kind != "missing"
+        )
+        return ServiceSpec(
+            key=ServiceKey.parse(key),
+            driver="docker",
+            command=commands[kind],
+            cwd=str(self._folder),
+            docker=container,
+        )
+
+    async def up(self, running, kind="good") -> None:
+        await until((self._said / kind).exists)
+
+    def crash(self, running) -> Exit:
+        first = running.identity.pid  # the init of the container, which hands the status on
+        (main,) = _text(f"/proc/{first}/task/{first}/children").split()[:1]
+        os.kill(int(main), signal.SIGSEGV)
+        return Exit(signal=signal.SIGSEGV)
+
+    def job(self, code: int):
+        return ("sh", "-c", f"exit {code}")
+
+    def long_job(self):
+        return ("sleep", "600")
+
+
+def _text(path: str) -> str:
+    return Path(path).read_text(encoding="ascii")
+
+
+@pytest.fixture(params=["real", "docker", "fake"])
 async def host(request, tmp_path, agent_id):
+    if request.param == "docker":
+        engine = request.getfixturevalue("engine")
+        containers = DockerHost(tmp_path, agent_id, engine)
+        yield containers
+        for driver in containers.drivers:
+            driver.close()
+        engine.remove_of(agent_id)
+        return
     if request.param == "fake":
         yield FakeHost(tmp_path)
         return
@@ -120,7 +198,7 @@ async def test_a_start_returns_while_the_service_runs(host):
 async def test_what_cannot_be_started_is_a_failed_start_with_a_reason(host):
     with pytest.raises(StartFailed) as failed:
         await host.driver.start(host.spec("missing"))
-    assert failed.value.reason_code.startswith("start.")
+    assert failed.value.reason_code.startswith(("start.", "docker."))
 
 
 async def test_an_end_by_itself_is_told_to_everybody_who_waits_always_the_same(host):

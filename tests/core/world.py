@@ -11,6 +11,7 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
 from lictor.core.model.state import Phase, ServiceState
 from lictor.core.runtime.bell import Bell
+from lictor.core.runtime.careful import CarefulRunner
 from lictor.core.runtime.codec import state_from, state_row
 from lictor.core.runtime.reconciler import Reconciler
 from lictor.core.runtime.runner import Runner
@@ -40,9 +41,9 @@ class CarefulDriver(FakeDriver):
 class World:
     """One agent. `World(after=old)` is the next agent of the same host, after the old one died."""
 
-    def __init__(self, *wants, after: World | None = None, log_dir=None) -> None:
+    def __init__(self, *wants, after: World | None = None, log_dir=None, driver=None) -> None:
         self.clock = after.clock if after else LoopClock()
-        self.driver = after.driver if after else CarefulDriver(log_dir=log_dir)
+        self.driver = after.driver if after else driver or CarefulDriver(log_dir=log_dir)
         self.prober = after.prober if after else FakeProber()
         self.store = MemoryStore(after.store if after else None)
         self.taken: dict[int, tuple[int, str]] = {}
@@ -66,7 +67,7 @@ class World:
             runner = self.reconciler.runners.get(key(name))
             if runner is None:  # adopted to be stopped, as the agent does
                 bare = ServiceSpec(key=key(name), registered=False)
-                runner = Runner(bare, self.driver, self._around)
+                runner = CarefulRunner(bare, self.driver, self._around)
                 self.reconciler.runners[bare.key] = runner
             if runner is not None:
                 runner.restore(state)
@@ -80,7 +81,7 @@ class World:
         wanted = desired(*wants)
         for each in wanted.values():
             if each.spec.key not in self.reconciler.runners:
-                self.reconciler.runners[each.spec.key] = Runner(
+                self.reconciler.runners[each.spec.key] = CarefulRunner(
                     each.spec, self.driver, self._around
                 )
         self.reconciler.want(wanted)

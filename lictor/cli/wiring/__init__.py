@@ -37,6 +37,13 @@ def consul_policy(config: str | None, *, every_node: bool) -> str:
     return policy.consul_policy(config, every_node=every_node)
 
 
+def compose_file(config: str | None) -> tuple[str, list[str]]:
+    """`lictor generate compose`: the text, and the services that are no containers."""
+    from lictor.cli.wiring import composed
+
+    return composed.compose_file(config)
+
+
 def dns_resolvers() -> tuple[str, ...]:
     """The resolvers that `lictor generate dns --for` knows, the one of this host first."""
     from lictor.cli.wiring import forwarding

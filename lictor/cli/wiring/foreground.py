@@ -23,12 +23,11 @@ from lictor.cli.wiring import agent_log, cluster
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
 from lictor.cli.wiring.reception import Reception
+from lictor.cli.wiring.ways import Ways
 from lictor.cli.wiring.website import Website, certificate, listen
 from lictor.consul_integration.link import Link
 from lictor.core.config.settings import Config
-from lictor.core.drivers.observed import ObservedDriver
 from lictor.core.drivers.oom import unspare_child
-from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.spawn import default_signals
 from lictor.core.drivers.tree import become_subreaper
 from lictor.core.errors import ConsulUnreachable
@@ -104,14 +103,14 @@ async def _run(
     refuse_second(node, identity(datadir), await asyncio.to_thread(link.holder))
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
-    process = ProcessDriver(datadir.logs, agent_id, node=node)
+    ways = Ways(datadir.logs, agent_id, node=node)
     listener = door[0]
     web = Website(listener, door[1]) if listener is not None else None
     tools = Equipment(
         datadir=datadir,
         store=store,
         clock=SystemClock(),
-        drivers={"process": process, "observed": ObservedDriver()},
+        drivers=ways.all(),
         prober=prober,
         usage=ProcUsage(),
         link=link,
@@ -134,7 +133,7 @@ async def _run(
         if herald is not None:
             agent.background.keep("notify", herald.attend)
         await asyncio.to_thread(load_log)
-        _settle_in(agent, process)
+        _settle_in(agent, ways)
         agent.background.keep("people", reception.attend, once=True)
         agent.background.keep("history", operations.foresight.watch)
 
@@ -146,11 +145,11 @@ async def _run(
             herald.stopping()
         for part in (control, reception, prober, link):
             await part.close()
-        _close(process, store, listener, notifier)
+        _close(ways, store, listener, notifier)
     return 0
 
 
-def _close(*parts: ProcessDriver | SqliteStore | socket.socket | Notifier | None) -> None:
+def _close(*parts: Ways | SqliteStore | socket.socket | Notifier | None) -> None:
     for part in parts:
         if part is not None:
             part.close()
@@ -180,16 +179,17 @@ def _prober() -> LictorProber:
     return LictorProber({"command": partial(probe_command, spawned=unspare_child)})
 
 
-def _settle_in(agent: Agent, process: ProcessDriver) -> None:
+def _settle_in(agent: Agent, ways: Ways) -> None:
     """What can wait until the first services are starting."""
     for note in agent.config.notes:
         _talk(str(note))
     problem = agent.tools.link.problem
     if problem is not None:
         _talk(f"{views.say(problem)} Services are supervised without it.")
+    ways.begin(agent)
     recycler = Recycler(agent.reconciler, agent.usage)
     agent.background.keep("recycle", recycler.watch)
-    agent.background.keep("orphans", lambda: own.collect_orphans(process))
+    agent.background.keep("orphans", lambda: own.collect_orphans(ways.process))
     agent.background.keep("banner", lambda: _banner(agent), once=True)
 
 

@@ -215,6 +215,7 @@ class _Work:
             modes=_modes(model),
             registered=model.register_,
             docker=(container := _docker(model)),
+            container_command=_container_command(model),
             gpu=_gpu(model),
             install=install_spec(
                 model.install,
@@ -233,9 +234,10 @@ class _Work:
             self._complain(
                 (), "`docker` is given, but the driver is process", "write driver: docker"
             )
-        elif model.driver == "process" and not model.command:
+        elif model.driver in {"process", "auto"} and not model.command:
             self._complain((), "`command` is missing", "or write driver: observed")
-        if model.driver == "docker" and (model.docker is None or model.docker.image is None):
+        contained = model.driver in {"docker", "auto"}
+        if contained and (model.docker is None or model.docker.image is None):
             self._complain(("docker",), "`docker.image` is missing")
 
     def _user(self) -> tuple[str | None, str | None]:
@@ -384,10 +386,16 @@ def _modes(model: ServiceModel) -> tuple[str, ...]:
 def _docker(model: ServiceModel) -> ContainerSpec | None:
     if model.docker is None or model.docker.image is None:
         return None
-    given = model.docker.model_dump()
+    given = model.docker.model_dump(exclude={"command"})
     return ContainerSpec(
         **{**given, "volumes": tuple(given["volumes"]), "ports": tuple(given["ports"])}
     )
+
+
+def _container_command(model: ServiceModel) -> tuple[str | ParamRef, ...] | None:
+    if model.docker is None or model.docker.command is None:
+        return None
+    return _argv(model.docker.command)
 
 
 def _gpu(model: ServiceModel) -> GpuSpec | None:

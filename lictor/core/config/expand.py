@@ -155,5 +155,7 @@ def _was_text(node: Node) -> bool:
 def _takes_param(path: Path) -> bool:
     if len(path) == 2 and path[0] == "env":
         return True
+    if path[:2] == ("docker", "command"):  # the program is the image's
+        return len(path) == 3
     in_argv = (len(path) == 2 and path[0] == "command") or (len(path) == 3 and path[0] == "before")
     return in_argv and path[-1] != 0

@@ -25,7 +25,6 @@ class Row:
 
 
 SERVICE = (
-    Row(("driver",), "Docker is not driven yet: this service stays blocked", "docker"),
     Row(("gpu",), "GPUs are not given out yet: the service starts without a claim"),
     Row(("activation",), "not started by a request yet: start it by hand", "on-demand"),
     Row(("idle_timeout",), "an idle service is not stopped yet"),

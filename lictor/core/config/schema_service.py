@@ -9,6 +9,7 @@ service, templates and instances are already merged and every placeholder is exp
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, field_validator, model_validator
@@ -38,6 +39,7 @@ from lictor.core.config.fields import (
 )
 from lictor.core.config.params import bad_default
 from lictor.core.config.schema_install import InstallModel
+from lictor.core.model.container import mounted, named, published
 
 #: Ways to ask a service whether it works; exactly one per check.
 PROBE_KINDS = ("http", "tcp", "command")
@@ -48,7 +50,7 @@ PROTOCOL_KINDS = (
 )
 
 Scalar = str | int | float | bool
-DriverWord = Literal["process", "docker", "observed"]
+DriverWord = Literal["process", "docker", "observed", "auto"]
 
 
 class _Part(BaseModel):
@@ -224,6 +226,31 @@ class DockerModel(_Part):
     build: Text | None = Field(
         default=None, description="Folder with a Dockerfile to build the image from"
     )
+    init: Flag = Field(
+        default=True,
+        description="A small first process that hands on signals; false for images with their own",
+    )
+    command: Argv | None = Field(
+        default=None, description="What follows the image; default: the service's `command`"
+    )
+
+    @field_validator("ports", "volumes")
+    @classmethod
+    def _forms(cls, value: list[str], info: Any) -> list[str]:
+        return [_fits(published if info.field_name == "ports" else mounted, one) for one in value]
+
+    @field_validator("name")
+    @classmethod
+    def _named(cls, value: str | None) -> str | None:
+        return value if value is None else _fits(named, value)
+
+
+def _fits(form: Callable[[str], object], text: str) -> str:
+    try:
+        form(text)
+    except ValueError as error:
+        raise fail(str(error), f"got {text[:40]!r}") from None
+    return text
 
 
 class ParamModel(_Part):
@@ -247,8 +274,9 @@ class ServiceBase(_Part):
     description: str = Field(default="", description="One sentence for people")
     driver: DriverWord = Field(
         default="process",
-        description="process: Lictor runs `command`; docker: a container; observed: something else "
-        "runs it, Lictor registers and checks it",
+        description="process: Lictor runs `command`; docker: a container; auto: a container where "
+        "the Docker engine gives out GPUs, else `command`; observed: something else runs it, Lictor "
+        "registers and checks it",
     )
     command: Argv | None = Field(
         default=None,

@@ -89,7 +89,7 @@ def service(spec: ServiceSpec) -> dict[str, object]:
         "tags": list(spec.tags),
         "meta": dict(spec.meta),
         "register": spec.registered,
-        "docker": _given(spec.docker),
+        "docker": _container(spec),
         "gpu": _given(spec.gpu),
         "install": _given(spec.install),
         **_later(spec.later),
@@ -146,13 +146,22 @@ def _recycle(recycle: RecycleSpec) -> dict[str, object]:
     return {name: value for name, value in (("rss", rss), ("age", age)) if value is not None}
 
 
+def _container(spec: ServiceSpec) -> dict[str, object] | None:
+    found = _given(spec.docker)
+    if found is not None and spec.container_command is not None:
+        found["command"] = [_word(part) for part in spec.container_command]
+    return found
+
+
 def _given(part: ContainerSpec | GpuSpec | InstallSpec | None) -> dict[str, object] | None:
     """What was said of a container, a GPU or an installation, as it would be written."""
     if part is None:
         return None
     result: dict[str, object] = {}
     for name, value in asdict(part).items():
-        if value in (None, (), False, ""):
+        if name == "init" and value:
+            continue  # as it is by itself
+        if name != "init" and value in (None, (), False, ""):
             continue
         if name in _SIZES:
             result[name] = format_size(value)

@@ -238,6 +238,10 @@ class ProcessDriver:
     def _identified(self, identity: Identity | None, mark: bytes) -> Proc | None:
         if identity is None or identity.pid <= 1 or identity.boot_id != self._boot():
             return None
+        if identity.container_id is not None:
+            return (
+                None  # a container's process is the docker driver's, whatever config.yml says now
+            )
         proc = read_proc(identity.pid)
         if proc is None or proc.dead or proc.start != identity.start_time:
             return None

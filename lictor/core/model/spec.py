@@ -17,7 +17,7 @@ from lictor.core.model.gpu import GpuSpec
 from lictor.core.model.install import InstallSpec
 from lictor.core.model.names import ServiceKey
 
-DriverKind: TypeAlias = Literal["process", "docker", "observed"]
+DriverKind: TypeAlias = Literal["process", "docker", "observed", "auto"]
 Activation: TypeAlias = Literal["always", "on-demand", "manual"]
 ParamValue: TypeAlias = str | int | float | bool
 
@@ -151,7 +151,8 @@ class ServiceSpec:
     `address` is what is registered, `host` where it binds. `registered` False: Consul never hears
     of it. `env_names` are those that the definition itself lists under `env`, of all that `env` has.
     `meta` goes to Consul. `modes` empty: every mode. `gpus` are the UUIDs of the GPUs that its next
-    run was given; config.yml never sets them. What only a later version uses is plain data under
+    run was given; config.yml never sets them. `container_command` is what a container gets instead of
+    `command`, if that is not None. What only a later version uses is plain data under
     `later`.
     """
 
@@ -191,6 +192,7 @@ class ServiceSpec:
     modes: tuple[str, ...] = ()
     registered: bool = True
     docker: ContainerSpec | None = None
+    container_command: tuple[str | ParamRef, ...] | None = None
     gpu: GpuSpec | None = None
     gpus: tuple[str, ...] = ()
     install: InstallSpec = field(default_factory=InstallSpec)
@@ -210,6 +212,10 @@ class ServiceSpec:
         """`command` (default: the service's own) with every parameter filled in."""
         parts = self.command if command is None else command
         return tuple(self._fill(part) for part in parts)
+
+    def container_argv(self) -> tuple[str, ...]:
+        """What stands behind the image, with every parameter filled in."""
+        return self.argv(self.container_command)
 
     def environment(self) -> dict[str, str]:
         """`env` with every parameter filled in."""
@@ -232,6 +238,7 @@ class ServiceSpec:
             [],  # kept, so that an upgrade takes no unchanged service for a changed one
             *([self.limits] if self.limits != Limits() else []),
             *(part for part in (self.docker, self.gpu) if part is not None),
+            *([self.container_argv()] if self.container_command is not None else []),
         )
         return hashlib.sha256(repr(parts).encode()).hexdigest()[:16]
 

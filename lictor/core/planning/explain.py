@@ -82,11 +82,14 @@ def _process(facts: Facts) -> _Judged:
     phase, why, name = facts.state.phase, facts.why, str(facts.key)
     if phase is Phase.READY:
         identity = facts.state.identity
+        if identity is not None and identity.container_id:
+            container = identity.container_id[:12]
+            return Verdict.OK, because("explain.contained", container=container), None
         if identity is not None and identity.pid:
             return Verdict.OK, because("explain.runs", pid=identity.pid), None
         return Verdict.OK, because("explain.answers"), None
     if phase is Phase.UNKNOWN:
-        return Verdict.UNKNOWN, why, because("next.logs", service=name)
+        return Verdict.UNKNOWN, why, because("next.doctor")
     if phase in {Phase.STARTING, Phase.STOPPING}:
         return Verdict.GAP, why, _WAIT
     if phase is Phase.QUEUED:

@@ -200,6 +200,30 @@ def still_waiting(state: ServiceState, spec: ServiceSpec, *, now: float) -> Serv
     return state
 
 
+def in_doubt(state: ServiceState, why: Reason, *, now: float) -> ServiceState:
+    """Nobody can say any more how it is. Everything else that is known of it is kept."""
+    since = state.since if state.phase is Phase.UNKNOWN else now
+    return replace(state, phase=Phase.UNKNOWN, reason=why, since=since)
+
+
+def out_of_doubt(
+    state: ServiceState, *, now: float, before: tuple[Phase, Reason] | None = None
+) -> ServiceState:
+    """It can be said again: as it was `before`, or (an earlier agent doubted) as what is known tells.
+
+    A start of which nothing is known is over: the plan begins it anew, and finds what came of it.
+    """
+    if before is not None:
+        phase, reason = before
+    elif state.identity is None:
+        phase, reason = Phase.STOPPED, because("stopped.start_unknown")
+    elif state.ready_since is not None:
+        phase, reason = Phase.READY, because("ready")
+    else:
+        phase, reason = Phase.STARTING, because("starting.loading")
+    return replace(state, phase=phase, reason=reason, since=now)
+
+
 def latest_run(state: ServiceState, *, now: float) -> float:
     """When the latest run began, at the earliest, that may still go on: older ones are over.
 

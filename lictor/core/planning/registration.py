@@ -94,8 +94,11 @@ def wanted(
 
 
 def _to_be_seen(state: ServiceState) -> bool:
-    # Queued after a run that failed: it was not stopped, so its entry stays, critical.
-    return state.phase in _REGISTERED or (state.phase is Phase.QUEUED and state.failures > 0)
+    # Queued after a run that failed: it was not stopped, so its entry stays, critical. Unknown: what
+    # nobody can say is no reason to take an entry out.
+    again = state.phase is Phase.QUEUED and state.failures > 0
+    mute = state.phase is Phase.UNKNOWN and (state.identity is not None or state.failures > 0)
+    return state.phase in _REGISTERED or again or mute
 
 
 def with_hash(registration: Registration) -> Registration:
@@ -248,6 +251,8 @@ def _status(
     asked = want.spec.health.probe is not None and want.spec.health.probe.kind in _ASKED
     alive = state.phase is Phase.READY or (state.phase is Phase.UNHEALTHY and asked)
     status = Health.PASSING if alive else Health.CRITICAL
+    if state.phase is Phase.UNKNOWN and state.ready_since is not None:
+        status = Health.WARNING  # still found: its own check, which Consul asks, knows better
     why = state.reason
     if state.phase is Phase.STARTING and state.last_exit is not None:
         why = state.last_exit.reason()  # what people look for is why it went, not that it returns

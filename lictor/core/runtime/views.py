@@ -109,7 +109,7 @@ def record(
         "name": key.name,
         "instance": key.instance or None,
         "node": node,
-        "driver": spec.driver,
+        "driver": driver_of(spec, state),
         "desired": want.state.value if want else "stopped",
         "phase": state.phase.value,
         "health": state.health.value if state.health else None,
@@ -130,6 +130,13 @@ def record(
         "description": spec.description,
         "display_name": spec.display_name or str(key),
     }
+
+
+def driver_of(spec: ServiceSpec, state: ServiceState) -> str:
+    """How it runs; of `auto`, what was decided, once something runs."""
+    if spec.driver != "auto" or state.identity is None:
+        return spec.driver
+    return "process" if state.identity.container_id is None else "docker"
 
 
 def figures(usage: Usage | None, *, running: bool) -> dict[str, Any]:

@@ -91,7 +91,7 @@ def outcome_of(agent: Agent, key: ServiceKey, goal: Goal) -> str:
 
 def _towards_stopped(want: DesiredService, state: ServiceState, goal: Goal) -> str:
     if want.state is DesiredState.STOPPED or goal.order:
-        return "" if state.phase.running else "done"
+        return "" if state.phase.running or state.phase is Phase.UNKNOWN else "done"
     if state.phase is Phase.STOPPED and state.done:
         return "done"  # it ended by itself, as its policy allows
     # A program that runs to its end may do so any time; one that is always restarted never will.

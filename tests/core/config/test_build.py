@@ -284,6 +284,29 @@ def test_what_has_no_effect_yet_is_noted_at_its_key(tmp_path):
         (3, 21, "services.a.gpu"),
         (3, 42, "services.a.activation"),
         (3, 65, "services.a.metrics"),
-        (4, 7, "services.b.driver"),
     ]
     assert all(note.message and note.hint for note in notes)
+
+
+def test_a_container_may_have_arguments_of_its_own_with_parameters_and_auto_needs_both(tmp_path):
+    spec = one(
+        tmp_path,
+        '{driver: auto, command: [vllm, serve, "{param.m}"], port: 1,\n'
+        '    docker: {image: i, init: false, command: [--model, "{param.m}"]},\n'
+        "    params: {m: {default: a/b}}}",
+    )
+    assert (spec.driver, spec.argv()) == ("auto", ("vllm", "serve", "a/b"))
+    assert spec.container_argv() == ("--model", "a/b")
+    assert spec.docker == ContainerSpec("i", init=False)
+    for half in ("command: [x]", "docker: {image: i}"):
+        assert (
+            "is missing" in refused_one(tmp_path, f"services:\n  a: {{driver: auto, {half}}}\n")[2]
+        )
+
+
+@pytest.mark.parametrize("docker", ["ports: [x]", "volumes: [a]", "name: '-x'"])
+def test_what_an_engine_would_refuse_is_refused_at_its_place(tmp_path, docker):
+    text = f"services:\n  a: {{driver: docker, docker: {{image: i, {docker}}}}}\n"
+    line, _, message = refused_one(tmp_path, text)
+    assert line == 2
+    assert message.startswith(f"services.a.docker.{docker.partition(':')[0]}")

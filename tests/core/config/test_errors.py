@@ -58,7 +58,7 @@ A = "services:\n  a:\n    command: [x]\n"
             4,
             13,
             (
-                "services.a.driver: expected one of process, docker, observed; got 'proces'"
+                "services.a.driver: expected one of process, docker, observed, auto; got 'proces'"
                 " (did you mean `process`?)"
             ),
         ),

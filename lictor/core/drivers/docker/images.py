@@ -1,0 +1,117 @@
+"""Images: whether one is there, building one from its folder, and pulling one when somebody asks.
+
+A start never pulls: a model server's image has gigabytes, and nobody who typed `start` meant that.
+It does build, if the definition names a folder, because there is no other way to get that image.
+Building goes on when the start that began it is given up, and the next start finds it under way.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from lictor.core.drivers.docker.room import CALL, EngineRoom
+from lictor.core.drivers.docker.terms import EngineAway, EngineRefused
+from lictor.core.errors import OperationFailed, StartFailed
+from lictor.core.locales import render
+from lictor.core.model.reason import Reason, because
+
+if TYPE_CHECKING:
+    from lictor.core.drivers.docker.answers import Step
+    from lictor.core.drivers.docker.gate import Engine
+
+_STALL = 600.0  # seconds without a word from a build or a pull until it counts as hung
+_SHOWN = 80  # characters of a step
+
+#: Told of a pull: what is done just now, bytes so far, bytes in all (0: not known yet).
+Progress = Callable[[str, int, int], None]
+
+
+def pull(image: str, progress: Progress, *, address: str | None = None) -> None:
+    """Bring an image from its registry, for `lictor install`. Blocking; called again it goes on.
+
+    Layers that are there already are not fetched again, so it may be interrupted at any time.
+    Raises `OperationFailed` with the registry's own words.
+    """
+    gate = importlib.import_module("lictor.core.drivers.docker.gate")
+    engine: Engine = gate.Engine(address)
+    try:
+        for step in engine.pull(image, _STALL):
+            progress(step.said, step.done, step.total)
+    except EngineRefused as refused:
+        raise OperationFailed(
+            f"The image {image} was not pulled: {refused.said}",
+            hint=_pull_hint(refused),
+            code="docker.pull_refused",
+        ) from refused
+    except EngineAway as away:
+        said = render(away.reason.code, away.reason.params)
+        raise OperationFailed(said, code=away.reason.code) from away
+
+
+def _pull_hint(refused: EngineRefused) -> str:
+    said = refused.said.lower()
+    if any(word in said for word in ("denied", "unauthorized", "authentication")):
+        return "If the registry asks for an account: `docker login`, then again."
+    if "not found" in said or "manifest unknown" in said:
+        return "Look at its name and its tag."
+    return ""
+
+
+class Images:
+    """What a start needs of images. `told` hears how far a build has come."""
+
+    def __init__(self, room: EngineRoom) -> None:
+        self._room = room
+        self._builds: dict[str, asyncio.Task[None]] = {}
+
+    async def need(
+        self, image: str, folder: Path | None, service: str, told: Callable[[Reason], None]
+    ) -> None:
+        """Return if the image is there or could be built. Raises `StartFailed`, `EngineAway`."""
+        if image not in self._builds:
+            if await self._room.call(lambda e: e.has_image(image, CALL)):
+                return
+            if folder is None:
+                raise StartFailed(
+                    f"the image {image} is not on this host",
+                    reason_code="docker.image_missing",
+                    params={"image": image, "service": service},
+                )
+            loop = asyncio.get_running_loop()
+            build = loop.create_task(self._build(image, folder, told))
+            build.add_done_callback(lambda _: self._builds.pop(image, None))
+            self._builds[image] = build
+        await asyncio.shield(self._builds[image])
+
+    async def _build(self, image: str, folder: Path, told: Callable[[Reason], None]) -> None:
+        told(because("docker.building", image=image, step=str(folder)))
+        loop = asyncio.get_running_loop()
+
+        def work(engine: Engine) -> None:
+            for step in engine.build(folder, image, _STALL):
+                if _is_step(step):
+                    said = because("docker.building", image=image, step=step.said[:_SHOWN])
+                    loop.call_soon_threadsafe(told, said)
+
+        try:
+            await self._room.at_length(work)
+        except EngineRefused as refused:
+            raise _not_built(image, refused.said) from refused
+        except (OSError, TypeError) as error:  # (the library's words for a folder that is none)
+            raise _not_built(image, str(error)) from error
+
+
+def _is_step(step: Step) -> bool:
+    return step.said.startswith(("Step ", "#"))
+
+
+def _not_built(image: str, error: str) -> StartFailed:
+    return StartFailed(
+        f"the image {image} was not built: {error}",
+        reason_code="docker.build_failed",
+        params={"image": image, "error": error},
+    )

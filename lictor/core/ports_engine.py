@@ -1,0 +1,31 @@
+"""What an engine that runs services for us tells the agent: protocols beside those of `ports`.
+
+A process is there or not, and the kernel says which. A container is behind somebody else, who may
+be mute; while that lasts nobody knows anything of its services, and the agent must say so instead
+of guessing.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason
+
+__all__ = ["EngineEars"]
+
+
+class EngineEars(Protocol):
+    """Who hears of an engine. Everything is called in the loop's thread and returns at once."""
+
+    def doubt(self, trouble: Reason | None) -> None:
+        """The engine does not answer, and why; None: it answers, and what is known is true."""
+        ...
+
+    def told(self, key: ServiceKey, progress: Reason) -> None:
+        """How far a start has come."""
+        ...
+
+    def found(self, key: ServiceKey) -> bool:
+        """A run of this service was found that nobody holds; False: there is no such service."""
+        ...

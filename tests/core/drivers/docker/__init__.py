@@ -1,0 +1,1 @@
+"""The docker driver against a real engine, and its parts that need none."""
