@@ -289,5 +289,7 @@ def test_a_plain_script_needs_no_close_and_survives_a_fork(consul, unique):
         timeout=60,
         check=False,
     )
-    assert (done.returncode, done.stderr) == (0, ""), done.stderr
+    # In this mode asyncio also names what took a tenth of a second: a busy machine is no fault.
+    complaints = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
+    assert (done.returncode, complaints) == (0, []), done.stderr
     assert done.stdout == f"lictor-api:{unique}:127.0.0.1:5000 True\n"

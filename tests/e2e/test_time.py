@@ -105,7 +105,7 @@ def test_a_jump_of_the_wall_clock_restarts_nothing_and_moves_no_timer(
         crashing: {
             "command": list(child("exit-now", count=1)),
             "health": "none",
-            "restart": {"backoff": "6s", "max_backoff": "6s"},
+            "restart": {"backoff": "12s", "max_backoff": "12s"},
         },
     }
     agent = make_agent(services, sections=ALONE, env=wall_clock.env).start()
@@ -118,7 +118,7 @@ def test_a_jump_of_the_wall_clock_restarts_nothing_and_moves_no_timer(
     time.sleep(1)
     assert agent.row(crashing)["restarts"] == restarts
     wait_until(lambda: agent.row(crashing)["restarts"] > restarts)
-    assert 2 < time.monotonic() - began < 20
+    assert 1 < time.monotonic() - began < 40
     wait_until(lambda: abs(off_by(agent) - jump) < 600, what="the agent's clock did jump")
     row = agent.row(steady)
     assert (row["phase"], row["pid"], row["restarts"]) == ("ready", pid, 0)

@@ -146,6 +146,8 @@ async def _run(
         for part in (control, reception, prober, link):
             await part.close()
         _close(ways, store, listener, notifier)
+        # The loop gives its signals back now: one more Ctrl-C must not make this end a death.
+        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     return 0
 
 

@@ -28,13 +28,18 @@ class HeldBack:
 
 
 def hold_back(
-    before: InForce, after: InForce, merged: Callable[[InForce], Desired]
+    before: InForce,
+    after: InForce,
+    merged: Callable[[InForce], Desired],
+    *,
+    holding: bool = False,
 ) -> HeldBack | None:
     """What to hold of the step from `before` to `after`; None: it may take effect.
 
     It is held if the documents that are gone, and not those that say something new, would stop more
     than two services and more than half of those that are wanted now. `merged` gives the desired
-    state that documents make.
+    state that documents make. `holding`: some are held already; what then is still gone stays held
+    however little it is, for whoever writes a lost tree again does so key by key.
     """
     node, gone_here = _with_absent(before.node, after.node)
     everywhere, gone_everywhere = _with_absent(before.all_nodes, after.all_nodes)
@@ -43,7 +48,8 @@ def hold_back(
     kept = replace(after, node=node, all_nodes=everywhere)
     wanted, then = _running(merged(kept)), _running(merged(after))
     stops = tuple(key for key in wanted if key not in then)
-    if len(stops) <= _FEW or 2 * len(stops) <= len(wanted):
+    few = len(stops) <= _FEW or 2 * len(stops) <= len(wanted)
+    if not stops or (few and not holding):
         return None
     documents = (*map(str, gone_here), *(f"_all/{key}" for key in gone_everywhere))
     return HeldBack(stops, len(wanted), documents, kept)

@@ -148,7 +148,10 @@ class DesiredKeeper:
 
     def _hold_back(self, after: InForce) -> InForce:
         """The documents to be in force: those that are gone too, if too much would stop."""
-        held = None if self._believed else hold_back(self.documents, after, self._merged)
+        held = None
+        if not self._believed:
+            holding = self.held is not None
+            held = hold_back(self.documents, after, self._merged, holding=holding)
         self._believed = False
         if held is not None and self.held is None:
             log.warning("deleted documents would stop %d services: held", len(held.services))

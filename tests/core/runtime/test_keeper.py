@@ -360,14 +360,17 @@ async def test_confirming_lets_the_held_change_take_effect_and_the_next_one_is_h
 
 
 @virtual
-async def test_documents_that_come_back_end_the_hold():
+async def test_documents_that_come_back_one_by_one_end_the_hold_when_the_last_is_there():
     async with all_started() as host:
         await delete(host, *SERVICES)
-        for name in SERVICES[:3]:
+        for name in SERVICES:
+            assert host.keeper.held is not None
             host.kv.put(name, {"state": "running"})
-        await asyncio.sleep(0.01)
+            await asyncio.sleep(0.01)
+            assert running(host) == set(SERVICES)  # also while only two are still gone
         assert host.keeper.held is None
-        assert running(host) == set(SERVICES[:3])
+        await delete(host, *SERVICES[:2])
+        assert running(host) == set(SERVICES[2:])
 
 
 @virtual

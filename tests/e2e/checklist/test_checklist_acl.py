@@ -123,6 +123,7 @@ def test_a_token_that_sees_less_of_kv_starts_and_stops_nothing(
             )
         )
     )
+    scene.desired(scene.name, {"state": "stopped", "by": "boris"})
     wait_until(lambda: "desired.keys_hidden" in scene.warnings(), within=60)
     assert scene.phases() == {"stopped"}
 

@@ -254,8 +254,8 @@ def test_what_comes_and_goes_all_the_time_is_registered_only_so_often(
     ups = [a for a in proxy.since(began, methods=["PUT"]) if a.path.endswith("service/register")]
     note("registrations", len(ups))
     note("seconds", round(time.monotonic() - began, 1))
-    assert 5 <= len(ups) <= 10
-    assert scene.agent.row(scene.name)["flaps"] >= 5
+    assert 3 <= len(ups) <= 10
+    assert scene.agent.row(scene.name)["flaps"] >= 3
     assert scene.agent.row(scene.name)["phase"] == "ready"
     assert scene.journal().count("registry.taken_out") <= 4  # 1, 2, 4, 8
 
