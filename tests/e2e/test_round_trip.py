@@ -24,7 +24,8 @@ SPOKEN = ("llm", "piper", "whisper")
 @pytest.fixture
 def agent(make_agent, consul):
     folder = services_folder(*SPOKEN)
-    services = {name: {"template": name, "port": free_port()} for name in SPOKEN}
+    often = {"interval": "1s"}
+    services = {n: {"template": n, "port": free_port(), "health": often} for n in SPOKEN}
     agent = make_agent(services, consul=consul.http, node=unique("voice"))
     lend(folder, agent.data_dir)
     agent.start()

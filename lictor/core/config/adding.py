@@ -30,13 +30,15 @@ def insert(text: str, file: str, name: str, entry: Sequence[str]) -> str:
             hint="Give this one another name with --name.",
             code="add.exists",
         )
-    end = "\r\n" if "\r\n" in text else "\n"
-    lines = text.splitlines()
+    if "\r\n" in text and text.count("\r\n") == text.count("\n"):  # another system's line ends
+        return insert(text.replace("\r\n", "\n"), file, name, entry).replace("\n", "\r\n")
+    # Not splitlines: a lone CR stays where it is.
+    lines = text.removesuffix("\n").split("\n") if text else []
     if "services" not in root.entries:
         new = [*lines, *([""] if lines else []), "services:", *_indented(entry, 2)]
     else:
         new = _into(lines, root, section, entry, file)
-    result = end.join(new) + end
+    result = "\n".join(new) + "\n"
     try:
         after = _read(result, file)
     except ConfigError as error:

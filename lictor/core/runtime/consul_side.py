@@ -270,11 +270,15 @@ class ConsulSide:
             else:
                 self._known[key] = want, state, self._entry_of(key, want, state, before)
         found = (
-            replace(entry, told=self.checks.told(want.spec.key, entry.registration.service_id))
+            self._with_named_checks(want.spec.key, entry)
             for want, _, entry in self._known.values()
             if entry is not None
         )
         return [*found, *self.groups.entries(self._known.values()), *self._own_entry()]
+
+    def _with_named_checks(self, key: ServiceKey, entry: Wanted) -> Wanted:
+        told = self.checks.told(key, entry.registration.service_id)
+        return replace(entry, told=told) if told else entry
 
     def _passes(self, entry: Wanted) -> bool:
         return self._registrar is None or self._registrar.passes(entry.registration)

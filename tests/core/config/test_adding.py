@@ -67,6 +67,11 @@ def test_line_ends_of_another_system_are_kept():
     assert after.count("\r\n") == after.count("\n")
 
 
+def test_a_file_with_two_kinds_of_line_ends_keeps_both():
+    before = "services:\r\n  a: {command: [x]}\n"
+    assert added(before) == before + "\n" + SHOWN
+
+
 def test_a_long_text_at_the_end_is_not_torn():
     before = "services:\n  a:\n    command: [x]\n    description: |\n      one\n\n      # two\n      three\n"
     assert added(before) == before + "\n" + SHOWN

@@ -68,7 +68,7 @@ async def test_an_entry_that_cannot_be_worked_out_stays_and_the_others_follow(mo
         owner=Owner("us", "host1"),
         node="host1",
         web_url=None,
-        tools=SimpleNamespace(store=world.store, clock=world.clock),
+        tools=SimpleNamespace(store=world.store, clock=world.clock, prober=world.prober),
         config=SimpleNamespace(services={}),
     )
     side = ConsulSide(agent)
