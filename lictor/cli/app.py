@@ -28,6 +28,7 @@ COMMANDS = {
     "logs": "log_commands:logs",
     "events": "event_commands:events",
     "top": "top_command:top",
+    "gpu": "gpu_command:gpu",
     "health": "status_commands:health",
     "plan": "agent_commands:plan",
     "reload": "agent_commands:reload",

@@ -36,6 +36,7 @@ from lictor.core.model.desired import DesiredState
 from lictor.core.model.reason import because
 from lictor.core.model.state import Phase
 from lictor.core.probes.command import probe_command
+from lictor.core.probes.gpu_helper import GpuHelper
 from lictor.core.probes.host import ProcUsage
 from lictor.core.probes.ports import port_holder, port_taken
 from lictor.core.probes.prober import LictorProber
@@ -105,8 +106,7 @@ async def _run(
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
     process = ProcessDriver(datadir.logs, agent_id, node=node)
-    listener = door[0]
-    web = Website(listener, door[1]) if listener is not None else None
+    web = Website(door[0], door[1]) if door[0] is not None else None
     tools = Equipment(
         datadir=datadir,
         store=store,
@@ -118,6 +118,7 @@ async def _run(
         load=lambda: _reread(path),
         port_holder=_who_holds,
         web=web.serve if web is not None else None,
+        gpus=GpuHelper(),
     )
     agent = Agent(config, tools)
     herald = _herald(agent, notifier) if notifier is not None else None
@@ -146,7 +147,7 @@ async def _run(
             herald.stopping()
         for part in (control, reception, prober, link):
             await part.close()
-        _close(process, store, listener, notifier)
+        _close(process, store, door[0], notifier)
     return 0
 
 
