@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
-from lictor.core.model.desired import Desired, DesiredService, DesiredState
+from lictor.core.model.desired import Desired, DesiredService, DesiredState, Source
 from lictor.core.model.gpu import Inventory
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
@@ -232,7 +232,7 @@ def _tenants(
 ) -> Iterator[tuple[str, Tenant]]:
     place_, used = board.places.get(key), board.used.get(key, {})
     soon = state.phase is Phase.BACKOFF and (state.next_start or now) - now <= KEPT
-    if not state.phase.running and not soon:
+    if not state.phase.running and not soon and state.phase is not Phase.UNKNOWN:
         return
     stage: Stage = "running"
     if state.phase is Phase.STARTING:
@@ -277,7 +277,8 @@ def _spared(
 
 
 def _hands_off(want: DesiredService) -> bool:
-    return want.state is DesiredState.MAINTENANCE
+    held = want.source is Source.HOLD and want.state is DesiredState.RUNNING
+    return held or want.state is DesiredState.MAINTENANCE
 
 
 def _needed(desired: Desired, actual: Actual) -> Iterable[str]:

@@ -17,6 +17,7 @@ import os
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from lictor.core.model.gpu import Gpu, GpuProcess, Inventory
@@ -29,12 +30,31 @@ log = logging.getLogger(__name__)
 _FIRST = 20.0  # seconds; without persistence mode the driver wakes every card when it is opened
 _NEXT = 5.0  # seconds for each look after that
 _PAUSES = (1.0, 60.0)  # seconds until the next start after a failure: the first, and the longest
-_NONE_FOR = 5.0  # seconds that "no driver" is believed
+_NONE_FOR = (5.0, 60.0)  # seconds that "no driver" is believed: at first, and after many times
 _DIES_WITHIN = 1.0  # seconds a killed helper has before it counts as stuck in the kernel
 _LIMIT = 1 << 20  # bytes of one answer
 
+#: Made by the driver when it is loaded, so a change of it is worth a look at once.
+_NODE = "/dev/nvidiactl"
+
 #: Our own interpreter on our own module. -P: nothing from the folder that the agent runs in.
 COMMAND = (sys.executable, "-P", "-m", "lictor.core.probes.nvml")
+
+
+@dataclass(frozen=True, slots=True)
+class _Nothing:
+    """There was nothing to see. `until` is monotonic seconds; `node`: the driver's device was there."""
+
+    inventory: Inventory
+    pause: float
+    until: float
+    node: bool
+
+    @classmethod
+    def again(cls, before: _Nothing | None, found: Inventory) -> _Nothing:
+        """Nothing once more: believed for longer each time."""
+        pause = _NONE_FOR[0] if before is None else min(2 * before.pause, _NONE_FOR[1])
+        return cls(found, pause, time.monotonic() + pause, _node())
 
 
 class GpuHelper:
@@ -54,7 +74,7 @@ class GpuHelper:
         self._fresh = True
         self._pause = 0.0
         self._not_before = 0.0
-        self._none: tuple[float, Inventory] | None = None
+        self._none: _Nothing | None = None
         self._why = ""
         self._told = ""
 
@@ -67,8 +87,8 @@ class GpuHelper:
         """Every card as it is now; see `GpuProbe.look`. Callers at the same time wait in a row."""
         async with self._lock:
             now = time.monotonic()
-            if self._none is not None and now - self._none[0] < _NONE_FOR:
-                return Known(self._none[1])
+            if self._none is not None and now < self._none.until and _node() == self._none.node:
+                return Known(self._none.inventory)
             if now < self._not_before:
                 return Unknown(because("gpu.unknown", why=self._why))
             try:
@@ -102,7 +122,7 @@ class GpuHelper:
         self._fresh, self._pause = False, 0.0
         if found.problem:
             await self._end()
-            self._none = (time.monotonic(), found)
+            self._none = _Nothing.again(self._none, found)
         else:
             self._none = None
         self._tell(found.problem or "found")
@@ -163,6 +183,10 @@ class GpuHelper:
 def _environment(ours: Mapping[str, str]) -> dict[str, str]:
     """The helper needs no credential of ours: it talks to a driver and to nobody else."""
     return {name: value for name, value in ours.items() if not name.startswith("CONSUL_")}
+
+
+def _node() -> bool:
+    return os.path.exists(_NODE)  # noqa: PTH110 - asked with every look
 
 
 def _words(error: Exception) -> str:

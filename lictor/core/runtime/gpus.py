@@ -44,6 +44,7 @@ _WAITING, _RUNNING = (
     2.0,
     5.0,
 )  # seconds between two looks while somebody waits, and while all is calm
+_PATIENCE = 3.0  # seconds that a person waits for a look
 _GROWN = 1.02  # by which a peak must rise to be written down
 _NOTHING = Known(Inventory(problem="no_library"))
 
@@ -57,7 +58,7 @@ class Gpus:
         self._owners = Owners(agent.owner.uuid)
         self._uses = UseWatch()
         self._releases = Releases()
-        self._lock = asyncio.Lock()
+        self._looking: asyncio.Task[None] | None = None
         self._kick = asyncio.Event()
         self._seen: Known[Inventory] | Unknown = Unknown(because("gpu.looking"))
         self._looked = float("-inf")
@@ -174,14 +175,14 @@ class Gpus:
             self._learn_load(key, state)
         self._hurry |= state.phase is not before.phase  # what it holds at an edge is worth a look
         ending = state.phase is Phase.STOPPING and before.phase is not Phase.STOPPING
-        ended = before.phase.running and not state.phase.running
+        ended = _at_work(before.phase) and not _at_work(state.phase)
         if ending or ended:
             used, pids = self._used.get(key, {}), self._pids.get(key, {})
             self._releases.begin(key, used, pids, self._inventory())
         if ended:
             self._releases.ended(key, self._agent.tools.clock.now())
             self._used.pop(key, None)
-        if not state.phase.running and state.phase is not Phase.BACKOFF:
+        if not _at_work(state.phase) and state.phase is not Phase.BACKOFF:
             self._give(key, None)
         self._kick.set()
 
@@ -197,26 +198,39 @@ class Gpus:
             while True:
                 await self._wait()
                 if self.concerned:
-                    await self.look(max_age=0.0)
+                    await self.look(max_age=0.0, patience=None)
         finally:
+            if self._looking is not None:
+                self._looking.cancel()
             await self._probe.close()
 
-    async def look(self, *, max_age: float = 1.0) -> Known[Inventory] | Unknown:
-        """The cards as they were at most `max_age` seconds ago; those who ask meanwhile share it."""
+    async def look(
+        self, *, max_age: float = 1.0, patience: float | None = _PATIENCE
+    ) -> Known[Inventory] | Unknown:
+        """The cards as they were at most `max_age` seconds ago; those who ask meanwhile share it.
+
+        After `patience` seconds (None: as long as it takes) it is what was seen last: a driver that
+        wakes up, or hangs, holds nobody up who only wants to know.
+        """
         if self._probe is None:
             return _NOTHING
-        async with self._lock:
-            if self._age() <= max_age:
-                return self._seen
-            self._hurry = False
-            seen = await self._probe.look()
-            if isinstance(seen, Known):
-                await self._attribute(seen.value)
-            self._seen, self._looked = seen, self._agent.tools.clock.now()
-            if isinstance(seen, Known):
-                self._prove(seen.value)
+        if self._age() > max_age:
+            if self._looking is None or self._looking.done():
+                self._looking = asyncio.create_task(self._look(self._probe))
+            await asyncio.wait({self._looking}, timeout=patience)
+            if self._looking.done():
+                self._looking.result()
+        return self._seen
+
+    async def _look(self, probe: GpuProbe) -> None:
+        self._hurry = False
+        seen = await probe.look()
+        if isinstance(seen, Known):
+            await self._attribute(seen.value)
+        self._seen, self._looked = seen, self._agent.tools.clock.now()
+        if isinstance(seen, Known):
+            self._prove(seen.value)
         self._agent.reconciler.wake(*self._gpu_services())
-        return seen
 
     async def refreshed(self) -> None:
         """A look that is young enough to plan with, if anybody needs a card at all."""
@@ -365,7 +379,7 @@ class Gpus:
     def _at_work(self) -> list[ServiceKey]:
         """Services that run or are being started or ended: what is theirs is no left-over."""
         runners = self._agent.reconciler.runners.items()
-        return [key for key, runner in runners if runner.state.phase.running]
+        return [key for key, runner in runners if _at_work(runner.state.phase)]
 
     def _mains(self) -> dict[ServiceKey, Identity]:
         return {
@@ -381,6 +395,11 @@ class Gpus:
             for key, runner in self._agent.reconciler.runners.items()
             if runner.state.phase in phases and (key in self._places or key in self._used)
         ]
+
+
+def _at_work(phase: Phase) -> bool:
+    """Whether it may have processes: also when nobody can say."""
+    return phase.running or phase is Phase.UNKNOWN
 
 
 def _alive(owned: Owned) -> bool:
