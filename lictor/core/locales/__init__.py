@@ -6,7 +6,7 @@ languages to the same keys and parameters. JSON output and the agent's log are a
 
 Templates are `str.format` templates with four more format specs: `{delay:duration}` (seconds),
 `{needs:size}` (bytes), `{until:time}` (Unix seconds, shown as the reader's local time) and
-`{holders:holders}` (who is on a GPU; see `holders`).
+`{holders:holders}` (who is on a GPU; see `gpu_words`).
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ from functools import cache
 from importlib.resources import files
 from typing import Any
 
-from lictor.core.locales.holders import holders
+from lictor.core.locales.gpu_words import holders
 
 LANGUAGES = ("en", "ru", "zh")
 

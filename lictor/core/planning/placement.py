@@ -342,7 +342,7 @@ def holders(card: Card) -> str:
 
     It is data that the edge turns into words of the reader's language (`core.locales`): `who` is a
     service, `pid:4711` or `?` (nobody that the driver names); `word` is idle, busy, pinned, needed,
-    recent, loading, ending, promised, ended, orphan or stranger; seconds are of `idle` only.
+    recent, loading, ending, promised, ended, orphan, stranger or unnamed; seconds are of `idle` only.
     """
     rows = sorted(_holders(card), key=lambda row: (-row[1], row[0]))
     return "; ".join(f"{who} {size} {word} {round(seconds)}" for who, size, word, seconds in rows)
@@ -361,7 +361,7 @@ def _holders(card: Card) -> Iterator[tuple[str, int, str, float]]:
     unnamed = nameless(card.gpu)
     unnamed = None if unnamed is None else unnamed - sum(one.memory for one in card.lingering)
     if unnamed is not None and unnamed > 2 * HEADROOM:
-        yield "?", unnamed, "stranger", 0.0
+        yield "?", unnamed, "unnamed", 0.0
 
 
 def nameless(gpu: Gpu) -> int | None:

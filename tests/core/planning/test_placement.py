@@ -199,7 +199,7 @@ def test_memory_that_nobody_has_is_named_too():
     card = Card(replace(gpu(used=20), processes=()))
     refused = verdict(ask(6), card)
     assert isinstance(refused, Refused)
-    assert "the driver does not name (not ours) holds 20.0 GiB" in text(
+    assert "somebody holds 20.0 GiB (the driver does not say who)" in text(
         refused.reason.code, **refused.reason.params
     )
 

@@ -81,27 +81,27 @@ function fill(template, params) {
   });
 }
 
-// Who is on a GPU, as `lictor/core/locales/holders.py` says it: `who bytes word seconds; …`.
+// Who is on a GPU, as `lictor/core/locales/gpu_words.py` says it: `who bytes word seconds; …`.
 const HOLDERS = {
   en: {
     idle: "idle {since}", busy: "busy", pinned: "pinned", needed: "needed by another", recent: "only just started",
     loading: "loading", ending: "being stopped", promised: "about to start",
     ended: "ended, its memory has not come back", orphan: "left over, being ended",
     row: "{who} holds {size} ({word})", stranger: "{who} (not ours) holds {size}", pid: "pid {pid}",
-    "?": "something that the driver does not name", unknown: "an unknown amount", nobody: "nobody is on it", between: ", ",
+    "?": "somebody", unnamed: "the driver does not say who", unknown: "an unknown amount", nobody: "nobody is on it", between: ", ",
   },
   ru: {
     idle: "простаивает {since}", busy: "занят", pinned: "закреплён", needed: "нужен другому", recent: "только что запущен",
     loading: "загружается", ending: "останавливается", promised: "скоро запустится",
     ended: "завершён, но память не вернулась", orphan: "остался без сервиса, завершается",
     row: "{who} держит {size} ({word})", stranger: "{who} (не наш) держит {size}", pid: "pid {pid}",
-    "?": "кто-то, кого драйвер не называет,", unknown: "неизвестно сколько", nobody: "на ней никого нет", between: ", ",
+    "?": "кто-то", unnamed: "драйвер не говорит кто", unknown: "неизвестно сколько", nobody: "на ней никого нет", between: ", ",
   },
   zh: {
     idle: "空闲 {since}", busy: "使用中", pinned: "已固定", needed: "被其他服务需要", recent: "刚刚启动",
     loading: "加载中", ending: "正在停止", promised: "即将启动", ended: "已结束，但显存尚未归还", orphan: "残留进程，正在结束",
     row: "{who} 占用 {size}（{word}）", stranger: "{who}（非本程序管理）占用 {size}", pid: "pid {pid}",
-    "?": "驱动未指明的对象", unknown: "未知大小", nobody: "没有占用者", between: "，",
+    "?": "某个程序", unnamed: "驱动未说明是谁", unknown: "未知大小", nobody: "没有占用者", between: "，",
   },
 };
 
