@@ -118,12 +118,10 @@ class _Gates:
         """The action of this service now, and those of whoever leaves for it."""
         key, state = action.service, self._actual.get(action.service, ServiceState())
         seen = self._board.seen
+        if not self._board.fresh:
+            return self._until_looked(key, state)
         if isinstance(seen, Unknown):
             return self._said(Verb.QUEUE, Phase.QUEUED, key, seen.reason)
-        if not self._board.fresh:
-            waits = state.phase in {Phase.QUEUED, Phase.BLOCKED} and is_ours(state.reason)
-            looking = because("gpu.looking")
-            return {} if waits else self._said(Verb.QUEUE, Phase.QUEUED, key, looking)
         verdict = place(ask_of(key, self._desired, state, self._board), seen.value, self._cards)
         if isinstance(verdict, Placed):
             self._keep(key, verdict.uuid, verdict.claim, "loading")
@@ -138,6 +136,14 @@ class _Gates:
         if isinstance(verdict, Wait):
             return self._said(Verb.QUEUE, Phase.QUEUED, key, verdict.reason)
         return self._said(Verb.BLOCK, Phase.BLOCKED, key, verdict.reason)
+
+    def _until_looked(self, key: ServiceKey, state: ServiceState) -> dict[ServiceKey, Action]:
+        """What was said stays said for the moment."""
+        if state.reason.code == "gpu.evicted":
+            return self._said(Verb.BLOCK, Phase.BLOCKED, key, state.reason)
+        if state.phase in {Phase.QUEUED, Phase.BLOCKED} and is_ours(state.reason):
+            return {}
+        return self._said(Verb.QUEUE, Phase.QUEUED, key, because("gpu.looking"))
 
     def _evict(self, key: ServiceKey, verdict: Evict) -> dict[ServiceKey, Action]:
         why = because("gpu.evicted", service=str(key), gpu=verdict.index)
@@ -267,13 +273,12 @@ def _spared(
         return "pinned"
     if want is not None and want.spec.gpu is not None and want.spec.gpu.pinned:
         return "pinned"
-    if key not in board.idle_since:
-        return "busy"
     if key.name in needed:
         return "needed"
+    # Before "busy": whoever waits for a place waits for this, and does not give up.
     if state.ready_since is None or now - state.ready_since < RESIDENCY:
         return "recent"
-    return ""
+    return "" if key in board.idle_since else "busy"
 
 
 def _hands_off(want: DesiredService) -> bool:

@@ -256,7 +256,7 @@ def _unfit(ask: Ask, gpu: Gpu) -> Reason | None:
 
 def _where_there_is_room(ask: Ask, cards: Sequence[Card]) -> Verdict | None:
     fitting = [card for card in cards if card.room >= _need(ask, card)]
-    calm = [card for card in fitting if not _loading(card) and not card.coming]
+    calm = [card for card in fitting if not _moves(card)]
     spread = ask.spec.placement == "spread"
     if calm:
         chosen = min(calm, key=lambda card: _left(ask, card, spread=spread))
@@ -283,7 +283,7 @@ def _not_yet(ask: Ask, card: Card) -> Wait:
 def _by_eviction(ask: Ask, cards: Sequence[Card]) -> Verdict:
     found: list[tuple[float, int, int, Evict]] = []
     for card in cards if ask.evicts else ():
-        if _loading(card) is not None or card.coming:
+        if _moves(card):
             continue
         theirs = [one for one in card.tenants if not one.spared and _outranks(ask, one)]
         chosen = cheapest(theirs, _need(ask, card) - card.room)
@@ -308,7 +308,7 @@ def _by_eviction(ask: Ask, cards: Sequence[Card]) -> Verdict:
 
 def _passes(ask: Ask, card: Card) -> bool:
     """Whether what is in the way there is so only for the moment."""
-    if card.coming or _loading(card) is not None:
+    if _moves(card):
         return True
     return ask.evicts and any(
         one.spared == "recent" and one.stage == "running" and _outranks(ask, one)
@@ -328,6 +328,11 @@ def _need(ask: Ask, card: Card) -> int:
 def _left(ask: Ask, card: Card, *, spread: bool) -> tuple[int, int]:
     left = card.room - claim_on(ask, card.gpu)
     return (-left if spread else left), card.gpu.index
+
+
+def _moves(card: Card) -> bool:
+    """Whether somebody loads there, or gives it back just now."""
+    return card.coming > 0 or any(one.stage in {"loading", "ending"} for one in card.tenants)
 
 
 def _loading(card: Card) -> Tenant | None:

@@ -19,7 +19,7 @@ from lictor.core.drivers.tree import read_proc
 from lictor.core.model.desired import DesiredState, Source
 from lictor.core.model.gpu import Inventory
 from lictor.core.model.known import Known, Unknown
-from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.plan import Action, Verb
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec
@@ -27,6 +27,7 @@ from lictor.core.model.state import Identity, Phase, ServiceState
 from lictor.core.planning.gpu_plan import Board, Place, cards_of, takes_gpu
 from lictor.core.planning.placement import Card, Stranger
 from lictor.core.ports_gpu import GpuProbe
+from lictor.core.runtime.gpu_ledger import Ledger
 from lictor.core.runtime.gpu_owners import Owned, Owners
 from lictor.core.runtime.gpu_release import Releases
 from lictor.core.runtime.gpu_use import UseWatch
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_TABLE, _PEAKS = "gpus", "gpu_peaks"
 _FRESH = 1.5  # seconds that a start may rely on a look
 _PROOF = 0.25  # seconds between two looks while memory is to come back
 _WAITING, _RUNNING = (
@@ -45,7 +45,6 @@ _WAITING, _RUNNING = (
     5.0,
 )  # seconds between two looks while somebody waits, and while all is calm
 _PATIENCE = 3.0  # seconds that a person waits for a look
-_GROWN = 1.02  # by which a peak must rise to be written down
 _NOTHING = Known(Inventory(problem="no_library"))
 
 
@@ -63,10 +62,8 @@ class Gpus:
         self._seen: Known[Inventory] | Unknown = Unknown(because("gpu.looking"))
         self._looked = float("-inf")
         self._hurry = False
-        self._places: dict[ServiceKey, Place] = {}
-        self._peaks: dict[ServiceKey, tuple[str, int]] = {}
+        self._ledger = Ledger(agent.tools.store)
         self._loads: dict[ServiceKey, float] = {}
-        self._ordered: set[ServiceKey] = set()
         self._wanted: dict[ServiceKey, tuple[DesiredState, float | None]] = {}
         self._used: dict[ServiceKey, dict[str, int | None]] = {}
         self._pids: dict[ServiceKey, dict[int, str]] = {}
@@ -77,14 +74,7 @@ class Gpus:
 
     def load(self) -> None:
         """What an earlier agent gave out, and the most that each service was seen to take."""
-        for name, row in self._agent.tools.store.load(_TABLE).items():
-            key, claim = _key(name), row.get("claim")
-            if key is not None and isinstance(claim, int):
-                self._places[key] = Place(str(row.get("card")), claim)
-        for name, row in self._agent.tools.store.load(_PEAKS).items():
-            key, peak = _key(name), row.get("bytes")
-            if key is not None and isinstance(peak, int):
-                self._peaks[key] = str(row.get("fingerprint")), peak
+        self._ledger.load()
 
     @property
     def concerned(self) -> bool:
@@ -103,13 +93,13 @@ class Gpus:
         return Board(
             seen=self._seen,
             fresh=self._age() <= _FRESH,
-            places=self._places,
+            places=self._ledger.places,
             used=self._used,
             strangers=self._strangers,
             lingering=self._releases.lingering(),
             idle_since=self._uses.idle_since,
-            ordered=frozenset(self._ordered),
-            peaks=self._known_peaks(),
+            ordered=frozenset(self._ledger.orders),
+            peaks=self._ledger.peaks(self._agent.reconciler.desired),
             loads=self._loads,
         )
 
@@ -124,11 +114,17 @@ class Gpus:
         """The processes of a service on cards: the card of each by its pid."""
         return self._pids.get(key, {})
 
-    def ordered(self, keys: Iterable[ServiceKey]) -> None:
+    def ordered(self, keys: Iterable[ServiceKey], verb: str) -> None:
         """Somebody ordered these to start: until they do, others may be stopped for them."""
+        if verb == "stop":
+            return
         desired = self._agent.reconciler.desired
-        meant = {key for key in keys if takes_gpu(desired.get(key))}
-        self._ordered |= meant
+        meant = {
+            key
+            for key in keys
+            if takes_gpu(desired.get(key)) and (verb == "restart" or not self._runs(key))
+        }
+        self._ledger.order(meant)
         if meant:
             self._agent.reconciler.wake(*meant)
 
@@ -142,24 +138,25 @@ class Gpus:
         for key, (state, restart) in wanted.items():
             before = self._wanted.get(key)
             if state is not DesiredState.RUNNING:
-                self._ordered.discard(key)
+                self._ledger.fulfilled([key])
             elif before is not None and before != (state, restart):
                 source = self._agent.reconciler.desired[key].source
-                if source is not Source.CONFIG:
-                    self._ordered.add(key)
-        self._ordered &= wanted.keys()
+                again = before[1] != restart or not self._runs(key)
+                if source is not Source.CONFIG and again:
+                    self._ledger.order([key])
+        self._ledger.fulfilled(self._ledger.orders - wanted.keys())
         self._wanted = wanted
         self._kick.set()
 
     def acting(self, action: Action) -> None:
         """A step of a plan is about to be done."""
         if action.verb is Verb.START and action.gpus:
-            self._give(action.service, Place(action.gpus[0], action.claim))
-            self._ordered.discard(action.service)  # an order acts once
+            self._ledger.give(action.service, Place(action.gpus[0], action.claim))
+            self._ledger.fulfilled([action.service])  # an order acts once
 
     def dressed(self, spec: ServiceSpec) -> ServiceSpec:
         """The definition with the cards that this run was given."""
-        place = self._places.get(spec.key)
+        place = self._ledger.places.get(spec.key)
         if spec.gpu is None or place is None:
             return spec
         return spec.on_gpus((place.uuid,))
@@ -167,7 +164,7 @@ class Gpus:
     def changed(self, runner: Runner, before: ServiceState) -> None:
         """A runner's state changed: whoever ends gives its place back, as soon as that is proved."""
         state, key = runner.state, runner.key
-        if key not in self._places and not self._used.get(key):
+        if key not in self._ledger.places and not self._used.get(key):
             if state.reason.code == "gpu.looking":
                 self._kick.set()
             return
@@ -183,7 +180,7 @@ class Gpus:
             self._releases.ended(key, self._agent.tools.clock.now())
             self._used.pop(key, None)
         if not _at_work(state.phase) and state.phase is not Phase.BACKOFF:
-            self._give(key, None)
+            self._ledger.give(key, None)
         self._kick.set()
 
     # --- looking --------------------------------------------------------------------------------
@@ -256,7 +253,7 @@ class Gpus:
         phases = [
             runner.state.phase
             for key, runner in runners.items()
-            if takes_gpu(desired.get(key)) or key in self._places
+            if takes_gpu(desired.get(key)) or key in self._ledger.places
         ]
         wanting = any(
             want.state is DesiredState.RUNNING and not runners[key].state.phase.running
@@ -333,37 +330,14 @@ class Gpus:
 
     # --- what is remembered ---------------------------------------------------------------------
 
-    def _give(self, key: ServiceKey, place: Place | None) -> None:
-        if place is None and self._places.pop(key, None) is None:
-            return
-        if place is not None:
-            self._places[key] = place
-        row = None if place is None else {"card": place.uuid, "claim": place.claim}
-        self._agent.tools.store.save(_TABLE, str(key), row)
-
     def _learn_load(self, key: ServiceKey, state: ServiceState) -> None:
         if state.started is not None and state.ready_since is not None:
             self._loads[key] = max(1.0, state.ready_since - state.started)
 
     def _learn_peaks(self, running: Iterable[ServiceSpec]) -> None:
         for spec in running:
-            told = list(self._used.get(spec.key, {}).values())
-            most = max((value for value in told if value is not None), default=0)
-            made_of = spec.fingerprint()
-            before, peak = self._peaks.get(spec.key, (made_of, 0))
-            if most and (before != made_of or most > _GROWN * peak):
-                self._peaks[spec.key] = made_of, most
-                row = {"bytes": most, "fingerprint": made_of}
-                self._agent.tools.store.save(_PEAKS, str(spec.key), row)
-
-    def _known_peaks(self) -> dict[ServiceKey, int]:
-        """The most each was seen to take; of another model or other arguments it says nothing."""
-        desired = self._agent.reconciler.desired
-        return {
-            key: peak
-            for key, (made_of, peak) in self._peaks.items()
-            if key in desired and desired[key].spec.fingerprint() == made_of
-        }
+            told = self._used.get(spec.key, {}).values()
+            self._ledger.took(spec, max((value for value in told if value is not None), default=0))
 
     # --- small things ---------------------------------------------------------------------------
 
@@ -372,6 +346,10 @@ class Gpus:
 
     def _inventory(self) -> Inventory:
         return self._seen.value if isinstance(self._seen, Known) else Inventory()
+
+    def _runs(self, key: ServiceKey) -> bool:
+        runner = self._agent.reconciler.runners.get(key)
+        return runner is not None and runner.state.phase.running
 
     def _gpu_services(self) -> list[ServiceKey]:
         return [key for key, want in self._agent.reconciler.desired.items() if takes_gpu(want)]
@@ -393,7 +371,7 @@ class Gpus:
         return [
             runner.spec
             for key, runner in self._agent.reconciler.runners.items()
-            if runner.state.phase in phases and (key in self._places or key in self._used)
+            if runner.state.phase in phases and (key in self._ledger.places or key in self._used)
         ]
 
 
@@ -405,10 +383,3 @@ def _at_work(phase: Phase) -> bool:
 def _alive(owned: Owned) -> bool:
     now = read_proc(owned.proc.pid)
     return now is not None and not now.dead and now.start == owned.proc.start
-
-
-def _key(name: str) -> ServiceKey | None:
-    try:
-        return ServiceKey.parse(name)
-    except BadName:
-        return None
