@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from lictor.core import errors, locales
-from lictor.core.locales import LANGUAGES, duration, language_from, size, text
+from lictor.core.locales import LANGUAGES, duration, gpu_words, language_from, size, text
 from tests.support.tree import ROOT, project_files
 
 FOLDER = ROOT / "lictor" / "core" / "locales"
@@ -393,3 +393,59 @@ def test_a_size_reads_as_people_say_it(count, expected):
 )
 def test_the_language_comes_from_the_environment(env, expected):
     assert language_from(env) == expected
+
+
+# --- who holds a card ------------------------------------------------------------------------
+
+ROWS = "xtts 9663676416 idle 2520; pid:4711 3221225472 stranger 0; vllm 1073741824 busy 0; ? 1048576 unnamed 0"
+
+
+@pytest.mark.parametrize(
+    ("language", "expected"),
+    [
+        (
+            "en",
+            (
+                "xtts holds 9.0 GiB (idle 42 min), pid 4711 (not ours) holds 3.0 GiB, vllm holds 1.0 GiB"
+                " (busy), somebody holds 1.0 MiB (the driver does not say who)"
+            ),
+        ),
+        (
+            "ru",
+            (
+                "xtts держит 9.0 GiB (простаивает 42 мин), pid 4711 (не наш) держит 3.0 GiB, vllm держит"
+                " 1.0 GiB (занят), кто-то держит 1.0 MiB (драйвер не говорит кто)"
+            ),
+        ),
+        (
+            "zh",
+            (
+                "xtts 占用 9.0 GiB（空闲 42分钟），pid 4711（非本程序管理）占用 3.0 GiB，vllm 占用 1.0 GiB"
+                "（使用中），某个程序 占用 1.0 MiB（驱动未说明是谁）"
+            ),
+        ),
+    ],
+)
+def test_who_holds_a_card_is_said_in_the_reader_s_language(language, expected):
+    params = {"needs": 1, "gpu": 0, "free": 0, "holders": ROWS}
+    assert expected in text("gpu.no_room", language=language, **params)
+
+
+@pytest.mark.parametrize("odd", ["xtts", "xtts many idle 3", "a 1 idle x", 5, "a b c d e"])
+def test_holders_of_another_form_are_shown_as_they_are(odd):
+    assert f": {odd}." in text("gpu.no_room", needs=1, gpu=0, free=0, holders=odd)
+
+
+def test_nobody_on_a_card_is_said_as_well():
+    assert "nobody is on it" in text("gpu.no_room", needs=1, gpu=0, free=0, holders="")
+
+
+def test_the_dashboard_says_holders_in_the_same_words():
+    script = (ROOT / "lictor/web/static/js/i18n.js").read_text(encoding="utf-8")
+    missing = [
+        (language, word)
+        for language, words in gpu_words._WORDS.items()
+        for word in words.values()
+        if f'"{word}"' not in script
+    ]
+    assert missing == []

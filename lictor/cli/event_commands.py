@@ -25,7 +25,7 @@ PAGE = 1_000
 SILENCE = 30.0
 
 KINDS = (
-    *("access", "agent", "config", "consul", "desired", "group", "hold", "outcome"),
+    *("access", "agent", "config", "consul", "desired", "gpu", "group", "hold", "outcome"),
     *("phase", "store"),
     "verb",
 )

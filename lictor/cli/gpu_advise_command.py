@@ -1,7 +1,8 @@
 """`lictor gpu advise`: the VRAM table for this host, or for a card that is only thought of.
 
 The advice is pure (`core.planning.advice`); this command gives it the cards and shows it. With
-`--memory` no card is looked at. It starts and reserves nothing.
+`--memory` no card is looked at; without it the agent is asked which there are. It starts and reserves
+nothing.
 """
 
 from __future__ import annotations
@@ -11,20 +12,18 @@ from typing import Any
 
 import click
 
-from lictor.cli.options import Localised, LocalisedGroup, color_option, help_if_alone, output_option
+from lictor.cli.client import ask_object
+from lictor.cli.options import Localised, color_option, output_option
 from lictor.cli.output import Column, emit, show_table, talk, write
 from lictor.cli.paint import Cell
 from lictor.cli.words import language, say
+from lictor.core.errors import AgentUnreachable
 from lictor.core.locales import render
 from lictor.core.model.reason import Reason
 from lictor.core.planning.advice import Advice, Card, Row, Single
 
-
-@click.group("gpu", cls=LocalisedGroup, help=say("help.gpu"), invoke_without_command=True)
-@click.pass_context
-def gpu(ctx: click.Context) -> int:
-    """See `help.gpu`."""
-    return help_if_alone(ctx)
+#: Seconds that a driver which wakes all its cards may take.
+SILENCE = 40.0
 
 
 @click.command("advise", cls=Localised, help=say("help.gpu.advise"))
@@ -39,7 +38,7 @@ def advise(memory: str | None, capability: float | None, output: str) -> int:
     if memory is None:
         if capability is not None:
             raise click.UsageError(say("usage.capability_alone"))
-        return show_advice((), output)
+        return show_advice(_cards_here(), output)
     from lictor.core.config.units import parse_size
 
     try:
@@ -50,7 +49,22 @@ def advise(memory: str | None, capability: float | None, output: str) -> int:
     return show_advice((card,), output)
 
 
-gpu.add_command(advise)
+def _cards_here() -> tuple[Card, ...]:
+    """The cards that the agent sees; none where no agent runs."""
+    try:
+        found = ask_object("gpu", silence=SILENCE)
+    except AgentUnreachable:
+        return ()
+    return tuple(
+        Card(
+            str(card["uuid"]),
+            str(card["name"]),
+            card["memory"]["total_mb"] << 20,
+            card["capability"],
+        )
+        for card in found["gpus"]
+        if card["memory"]["total_mb"]
+    )
 
 
 def show_advice(cards: Sequence[Card], output: str) -> int:

@@ -35,14 +35,16 @@ from lictor.core.model.desired import DesiredState
 from lictor.core.model.reason import because
 from lictor.core.model.state import Phase
 from lictor.core.probes.command import probe_command
+from lictor.core.probes.gpu_helper import GpuHelper
 from lictor.core.probes.host import ProcUsage
 from lictor.core.probes.ports import port_holder, port_taken
 from lictor.core.probes.prober import LictorProber
 from lictor.core.runtime import own, views
-from lictor.core.runtime.agent import Agent, Equipment
+from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.clock import SystemClock
 from lictor.core.runtime.control import ControlServer
 from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.equipment import Equipment
 from lictor.core.runtime.membership import identity, refuse_second
 from lictor.core.runtime.notify import Herald, Notifier
 from lictor.core.runtime.operations import Operations
@@ -104,8 +106,7 @@ async def _run(
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
     ways = Ways(datadir.logs, agent_id, node=node)
-    listener = door[0]
-    web = Website(listener, door[1]) if listener is not None else None
+    web = Website(door[0], door[1]) if door[0] is not None else None
     tools = Equipment(
         datadir=datadir,
         store=store,
@@ -117,6 +118,7 @@ async def _run(
         load=lambda: _reread(path),
         port_holder=_who_holds,
         web=web.serve if web is not None else None,
+        gpus=GpuHelper(),
     )
     agent = Agent(config, tools)
     herald = _herald(agent, notifier) if notifier is not None else None
@@ -145,9 +147,7 @@ async def _run(
             herald.stopping()
         for part in (control, reception, prober, link):
             await part.close()
-        _close(ways, store, listener, notifier)
-        # The loop gives its signals back now: one more Ctrl-C must not make this end a death.
-        signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+        _close(ways, store, door[0], notifier)
     return 0
 
 
@@ -155,6 +155,8 @@ def _close(*parts: Ways | SqliteStore | socket.socket | Notifier | None) -> None
     for part in parts:
         if part is not None:
             part.close()
+    # The loop gives its signals back now: one more Ctrl-C must not make this end a death.
+    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
 
 
 def _reception(agent: Agent, operations: Operations, web: Website | None) -> Reception:

@@ -1,6 +1,6 @@
 """Keys that are accepted and have no effect yet: one table.
 
-A config may already say what a later version will do (`gpu`, `idle_timeout`), and must not be
+A config may already say what a later version will do (`activation`, `idle_timeout`), and must not be
 refused for it, nor be left believing that it works. Each row is a key and a sentence; whoever
 builds the capability deletes its row. Warnings about risks are not here but where they are seen.
 """
@@ -25,7 +25,6 @@ class Row:
 
 
 SERVICE = (
-    Row(("gpu",), "GPUs are not given out yet: the service starts without a claim"),
     Row(("activation",), "not started by a request yet: start it by hand", "on-demand"),
     Row(("idle_timeout",), "an idle service is not stopped yet"),
     Row(("metrics",), "its metrics are not offered to Prometheus yet"),

@@ -189,6 +189,12 @@ class GpuModel(_Part):
     )
     devices: list[Text] | None = Field(default=None, description="Allowed GPUs: index or UUID")
     pinned: Flag = Field(default=False, description="Never stopped to make room for another")
+    utilization: Annotated[Number, Field(gt=0, le=1)] | None = Field(
+        default=None, description="Share of the whole card that it takes, as vLLM counts"
+    )
+    placement: Literal["binpack", "spread"] = Field(
+        default="binpack", description="Of the cards with room: the fullest or the emptiest"
+    )
 
 
 class LimitsModel(_Part):

@@ -4,8 +4,9 @@ One JSON file per language and subject (`reasons`, `cli`, ...): a flat map from 
 template. Codes and parameters come from the core, prose lives only here; a test holds the three
 languages to the same keys and parameters. JSON output and the agent's log are always English.
 
-Templates are `str.format` templates with three more format specs: `{delay:duration}` (seconds),
-`{needs:size}` (bytes) and `{until:time}` (Unix seconds, shown as the reader's local time).
+Templates are `str.format` templates with four more format specs: `{delay:duration}` (seconds),
+`{needs:size}` (bytes), `{until:time}` (Unix seconds, shown as the reader's local time) and
+`{holders:holders}` (who is on a GPU; see `gpu_words`).
 """
 
 from __future__ import annotations
@@ -17,6 +18,8 @@ from collections.abc import Mapping
 from functools import cache
 from importlib.resources import files
 from typing import Any
+
+from lictor.core.locales.gpu_words import holders
 
 LANGUAGES = ("en", "ru", "zh")
 
@@ -101,7 +104,7 @@ def moment(seconds: float) -> str:
 
 
 class _Formatter(string.Formatter):
-    """`str.format` with our three specs, and `?` for a parameter that is missing."""
+    """`str.format` with our four specs, and `?` for a parameter that is missing."""
 
     def __init__(self, language: str) -> None:
         self._language = language
@@ -116,6 +119,8 @@ class _Formatter(string.Formatter):
             return duration(float(value), self._language) if _is_number(value) else "?"
         if format_spec == "time":
             return moment(float(value)) if _is_number(value) else "?"
+        if format_spec == "holders":
+            return holders(value, self._language, size=size, duration=duration)
         if format_spec == "size":
             return size(float(value)) if _is_number(value) else "?"
         return str(super().format_field(value, format_spec))

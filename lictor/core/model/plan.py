@@ -26,11 +26,16 @@ class Verb(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Action:
-    """One step for one service. Within a plan each service has at most one."""
+    """One step for one service. Within a plan each service has at most one.
+
+    `gpus` are the UUIDs of the cards that a start is given, `claim` the bytes it is promised there.
+    """
 
     verb: Verb
     service: ServiceKey
     reason: Reason
+    gpus: tuple[str, ...] = ()
+    claim: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -202,6 +202,19 @@ class ServiceSpec:
         """This spec with some parameters set; the values have been checked by the caller."""
         return replace(self, param_values={**self.param_values, **values})
 
+    def on_gpus(self, uuids: tuple[str, ...]) -> ServiceSpec:
+        """This spec for a run on these GPUs.
+
+        A program of ours is told by CUDA's own variables; UUIDs mean the same card whatever the order
+        in which a program counts them (by speed, unless CUDA_DEVICE_ORDER says otherwise).
+        """
+        env = {
+            **self.env,
+            "CUDA_DEVICE_ORDER": "PCI_BUS_ID",
+            "CUDA_VISIBLE_DEVICES": ",".join(uuids),
+        }
+        return replace(self, gpus=uuids, env=env if self.driver == "process" else self.env)
+
     def param(self, name: str) -> ParamValue:
         """The value in force of one parameter."""
         if name in self.param_values:

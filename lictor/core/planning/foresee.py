@@ -15,6 +15,7 @@ from lictor.core.model.desired import Desired, DesiredService, DesiredState, Sou
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.plan import Action, Verb
 from lictor.core.model.state import Identity, Phase, ServiceState
+from lictor.core.planning import gpu_plan
 from lictor.core.planning.reconcile import plan
 
 _SOMEBODY = Identity(pid=1, start_time=1, boot_id="foreseen")
@@ -38,7 +39,12 @@ def ordered(
 
 
 def foresee(
-    desired: Desired, actual: Mapping[ServiceKey, ServiceState], now: float, *, wall: float
+    desired: Desired,
+    actual: Mapping[ServiceKey, ServiceState],
+    now: float,
+    *,
+    wall: float,
+    board: gpu_plan.Board | None = None,
 ) -> list[Action]:
     """Every deed that would follow, in order, if each succeeds and nothing else happens.
 
@@ -48,12 +54,14 @@ def foresee(
     deeds: list[Action] = []
     # Each service is stopped, started and blocked at most once on its way to what is wanted.
     for _ in range(4 * len(desired) + 4):
-        todo = plan(desired, states, now)
+        todo = plan(desired, states, now, board=board)
         if not todo:
             break
         for action in todo.actions:
             if action.verb in _DEEDS:
                 deeds.append(action)
+            if board is not None:
+                board = gpu_plan.afterwards(board, action, states.get(action.service))
             if action.verb is Verb.FORGET:
                 states.pop(action.service, None)
             else:

@@ -29,7 +29,7 @@ from lictor.core.model.plan import Action, Plan, Verb
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import Dependency
 from lictor.core.model.state import Phase, ServiceState
-from lictor.core.planning import recycle
+from lictor.core.planning import gpu_plan, recycle
 from lictor.core.planning.order import instances_of
 
 Actual = Mapping[ServiceKey, ServiceState]
@@ -47,18 +47,24 @@ def plan(
     *,
     only: Iterable[ServiceKey] | None = None,
     memory: Mapping[ServiceKey, int] | None = None,
+    board: gpu_plan.Board | None = None,
 ) -> Plan:
     """The next step of every service that needs one; `only` restricts it to some services.
 
     `memory` is what the present runs use, in bytes, as far as it was measured (for `recycle`).
+    `board` is what is known of the GPUs: with it, a service that needs one starts where it is put,
+    and services that need one are all looked at if one of them is. Without it none needs any.
     Pure and deterministic. Applying the steps and planning again gives an empty plan unless
     something else happened (property-tested).
     """
     keys = dict.fromkeys((*desired, *actual) if only is None else only)
+    if board is not None and any(gpu_plan.takes_gpu(desired.get(key)) for key in keys):
+        keys |= dict.fromkeys(key for key, want in desired.items() if gpu_plan.takes_gpu(want))
     used = memory or {}
     held = _held_by_dependents(desired, actual)
     steps = (_step(key, desired, actual, now, used.get(key), held) for key in keys)
-    return Plan(tuple(step for step in steps if step is not None))
+    found = Plan(tuple(step for step in steps if step is not None))
+    return found if board is None else gpu_plan.admit(found, desired, actual, now, board)
 
 
 def _step(

@@ -1,5 +1,7 @@
 """What this machine is doing: processors, memory, disks, network, Docker, the busiest processes.
 
+GPUs are looked at elsewhere (`gpu_helper`), because their driver may hang.
+
 The one door to psutil's figures. `look` takes some milliseconds and belongs into a thread; rates
 (CPU, network) are over the time since the look before, so the first look has none. A value that
 cannot be had is None, and `unknown` says why by its name; nothing here raises for a host that lacks
@@ -60,8 +62,6 @@ class Machine:
     def look(self) -> Look:
         """Everything, now."""
         found = Look()
-        found.values["gpu"] = None
-        found.missing("gpu", because("monitor.gpu_unread"))
         found.put("cpu", lambda: self._cpu(found))
         found.put("memory", _memory)
         found.put("swap", _swap)

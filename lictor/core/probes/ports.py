@@ -13,7 +13,8 @@ import ipaddress
 import os
 import socket
 import struct
-from collections.abc import Iterable, Iterator
+from collections import Counter
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple, TypeAlias
 
@@ -21,7 +22,7 @@ from lictor.core.probes.text import one_line
 
 Address: TypeAlias = ipaddress.IPv4Address | ipaddress.IPv6Address
 
-_LISTEN = 10  # include/net/tcp_states.h: TCP_LISTEN
+_LISTEN, _ESTABLISHED = 10, 1  # include/net/tcp_states.h: TCP_LISTEN, TCP_ESTABLISHED
 _SOCK_DIAG = 4  # linux/netlink.h: NETLINK_SOCK_DIAG
 _BY_FAMILY = 20  # linux/sock_diag.h: SOCK_DIAG_BY_FAMILY
 _DUMP = 0x301  # NLM_F_REQUEST | NLM_F_DUMP
@@ -61,6 +62,20 @@ def port_holder(host: str, port: int) -> tuple[int, str] | None:
             if _has_open(folder, sockets):
                 return int(folder.name), one_line((folder / "comm").read_bytes(), 32)
     return None
+
+
+def connections(ports: Collection[int]) -> Mapping[int, int]:
+    """How many connections each of these local ports has at this moment, 0 included.
+
+    Those that are open, whoever made them, and no listeners. Raises `OSError` where neither the
+    kernel's answer nor its table can be had.
+    """
+    found = Counter(
+        one.port
+        for family, name in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6"))
+        for one in _sockets(family, name, _ESTABLISHED)
+    )
+    return {port: found[port] for port in ports}
 
 
 def _has_open(folder: Path, sockets: set[str]) -> bool:
@@ -104,19 +119,21 @@ def _clash(
 
 def _listeners() -> Iterator[_Listener]:
     for family, name in ((socket.AF_INET, "tcp"), (socket.AF_INET6, "tcp6")):
-        found: Iterable[_Listener]
-        try:
-            found = _diag(family)
-        except OSError:
-            # A sandbox without netlink, or a kernel without inet_diag.
-            found = _table(name)
-        yield from found
+        yield from _sockets(family, name, _LISTEN)
 
 
-def _diag(family: int) -> list[_Listener]:
-    """The listeners of one family in our own network namespace, by sock_diag(7)."""
+def _sockets(family: int, name: str, state: int) -> Iterable[_Listener]:
+    try:
+        return _diag(family, state)
+    except OSError:
+        # A sandbox without netlink, or a kernel without inet_diag.
+        return _table(name, state)
+
+
+def _diag(family: int, state: int) -> list[_Listener]:
+    """The sockets of one family in our own network namespace, by sock_diag(7)."""
     # struct inet_diag_req_v2: family, protocol, extensions, padding, states, an empty socket id
-    question = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 0, 0, 1 << _LISTEN)
+    question = struct.pack("=BBBBI48x", family, socket.IPPROTO_TCP, 0, 0, 1 << state)
     header = _HEADER.pack(_HEADER.size + len(question), _BY_FAMILY, _DUMP, 1, 0)
     found: list[_Listener] = []
     with socket.socket(
@@ -139,14 +156,14 @@ def _diag(family: int) -> list[_Listener]:
 
 
 def _told(data: bytes, at: int) -> _Listener:
-    """One struct inet_diag_msg: family, ..., at 4 the port, at 8 the address, at 68 the inode."""
+    """One struct inet_diag_msg: family, ..., at 4 its own port, at 8 the address, at 68 the inode."""
     (port,) = struct.unpack_from("!H", data, at + 4)
     (inode,) = struct.unpack_from("=I", data, at + 68)
     size = 4 if data[at] == socket.AF_INET else 16
     return _Listener(_plain(data[at + 8 : at + 8 + size]), port, inode)
 
 
-def _table(name: str) -> Iterator[_Listener]:
+def _table(name: str, state: int) -> Iterator[_Listener]:
     """The same from /proc/net (proc(5)), whose addresses are 32-bit words in the host's order."""
     try:
         text = Path(f"/proc/net/{name}").read_text(encoding="ascii")
@@ -154,7 +171,7 @@ def _table(name: str) -> Iterator[_Listener]:
         return  # a kernel without IPv6 has no tcp6
     for line in text.splitlines()[1:]:
         part = line.split()
-        if int(part[3], 16) == _LISTEN:
+        if int(part[3], 16) == state:
             address, port = part[1].split(":")
             words = [int(address[i : i + 8], 16) for i in range(0, len(address), 8)]
             packed = struct.pack(f"={len(words)}I", *words)

@@ -12,7 +12,6 @@ import asyncio
 import logging
 import random
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from lictor import __version__
@@ -25,14 +24,15 @@ from lictor.core.model.spec import ParamSpec, ServiceSpec
 from lictor.core.model.state import Identity, Phase, ServiceState
 from lictor.core.planning.overrides import Host, InForce, merge, next_expiry
 from lictor.core.planning.registration import Owner
-from lictor.core.ports import Clock, ConsulLink, Driver, Prober, Usage, UsageProbe
+from lictor.core.ports import Driver, Usage
 from lictor.core.runtime import published, views
 from lictor.core.runtime.background import Background
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.careful import CarefulRunner
 from lictor.core.runtime.codec import state_from, state_row
 from lictor.core.runtime.consul_side import ConsulSide
-from lictor.core.runtime.datadir import DataDir
+from lictor.core.runtime.equipment import Equipment
+from lictor.core.runtime.gpus import Gpus
 from lictor.core.runtime.holds import Holds
 from lictor.core.runtime.keeper import DesiredKeeper
 from lictor.core.runtime.log_keeper import LogKeeper
@@ -42,7 +42,6 @@ from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
 from lictor.core.runtime.runner import Runner
-from lictor.core.runtime.store import SqliteStore
 from lictor.core.runtime.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -51,25 +50,6 @@ _FIRST_WAVE = 5.0  # seconds the first starts may hold up the socket, Consul and
 
 _LONG_AGO = 10.0  # seconds since a look at CPU over which its mean says nothing of now
 _A_MOMENT = 0.3  # seconds over which CPU is measured then
-
-
-@dataclass(frozen=True, slots=True)
-class Equipment:
-    """What the composition root hands to the agent.
-
-    `load` reads config.yml again; `web` serves the HTTP side until cancelled (None: no web).
-    """
-
-    datadir: DataDir
-    store: SqliteStore
-    clock: Clock
-    drivers: Mapping[str, Driver]
-    prober: Prober
-    usage: UsageProbe
-    link: ConsulLink
-    load: Callable[[], Config]
-    port_holder: Callable[[str, int], tuple[int, str] | None]
-    web: Callable[[Agent], Awaitable[None]] | None = None
 
 
 class Agent:
@@ -90,7 +70,10 @@ class Agent:
         self.holds = Holds(tools.store, self._hold_event)
         self.outcomes = Outcomes(self)
         self.one_run = OneRun(self)
-        self.reconciler = Reconciler(tools.clock, self._forgotten)
+        self.gpus = Gpus(self, tools.gpus)
+        self.reconciler = Reconciler(
+            tools.clock, self._forgotten, board=self.gpus.board, acting=self.gpus.acting
+        )
         self.publisher = Publisher(self._actual_document, self.jitter)
         self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
         self._around = Surroundings(
@@ -101,7 +84,7 @@ class Agent:
             consul_watches=self._consul_watches,
             port_holder=tools.port_holder,
             jitter=self.jitter,
-            dressed=self.one_run.dressed,
+            dressed=lambda spec: self.gpus.dressed(self.one_run.dressed(spec)),
         )
         self.consul = ConsulSide(self)
         self._expiry: asyncio.TimerHandle | None = None
@@ -123,6 +106,7 @@ class Agent:
             logs = LogKeeper(self.tools.clock, runners.values, self.record)
             self.background.keep("logs", logs.attend)
             self.background.keep("lag", self.lag.measure)
+            self.background.keep("gpus", self.gpus.watch)
             if self.tools.web is not None:
                 web = self.tools.web
                 self.background.keep("web", lambda: web(self))
@@ -139,9 +123,11 @@ class Agent:
             self._infrastructure[embedded.key] = embedded
         self.keeper.load()
         self.holds.load()
+        self.gpus.load()
         self._make_runners(self._specs())
         self._restore()
         self.reconciler.want(self._merged())
+        self.gpus.desired_changed()
         self.outcomes.load()
         self.reconciler.resume()
         self.record("agent", "", because("agent.started", version=__version__))
@@ -289,6 +275,7 @@ class Agent:
     def desired_changed(self) -> None:
         """A document, a hold or the config changed: merge again, and let it take effect."""
         self.reconciler.want(self._merged())
+        self.gpus.desired_changed()
         self.publisher.touch(*self.reconciler.runners)
         self.consul.wake()
         self.outcomes.look_at_all()
@@ -339,6 +326,7 @@ class Agent:
             self.record("phase", str(key), state.reason, phase=state.phase.value)
             self.reconciler.wake(key)
         self.outcomes.look(key)
+        self.gpus.changed(runner, before)
         if state.phase is Phase.READY and before.phase is Phase.STARTING:
             self.consul.became_ready(key)
         self.consul.wake()

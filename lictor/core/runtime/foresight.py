@@ -80,6 +80,7 @@ class Foresight:
         if verb not in _VERBS:
             raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
         agent = self._agent
+        await agent.gpus.refreshed()
         keys = services_meant(agent, names)
         refused = None
         try:
@@ -118,10 +119,12 @@ class Foresight:
             0.0,
         )
         after = ordered(desired, keys, verb, by=who, wall=wall)
+        board = agent.gpus.board()
+        told = board if board is None or verb == "stop" else board.as_ordered(keys)
         # What is under way anyway is no consequence of this order.
         anyway = {
             (step.verb, step.service)
-            for step in foresee(desired, actual, clock.now(), wall=wall)
+            for step in foresee(desired, actual, clock.now(), wall=wall, board=board)
             if step.service not in keys
         }
         return [
@@ -132,6 +135,6 @@ class Foresight:
                 "reason_params": dict(step.reason.params),
                 "sentence": views.say(step.reason),
             }
-            for step in foresee(after, actual, clock.now(), wall=wall)
+            for step in foresee(after, actual, clock.now(), wall=wall, board=told)
             if (step.verb, step.service) not in anyway
         ]

@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 
 #: What a line can be about.
 KINDS = (
-    *("access", "agent", "config", "consul", "desired", "group", "hold", "outcome"),
+    *("access", "agent", "config", "consul", "desired", "gpu", "group", "hold", "outcome"),
     *("phase", "store"),
     "verb",
 )

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 from lictor import __version__
 from lictor.core.errors import AgentExists
 from lictor.core.probes.host_facts import host_facts
+from lictor.core.runtime import gpu_view
 from lictor.core.runtime.datadir import DataDir, boot_id
 
 if TYPE_CHECKING:
@@ -46,7 +47,9 @@ def facts_of(agent: Agent) -> Callable[[], Mapping[str, Any]]:
     }
 
     def now() -> Mapping[str, Any]:
-        return {**fixed, "address": agent.config.agent.advertise, "ui": agent.web_url}
+        seen = gpu_view.facts(agent.gpus.seen)
+        where = {"address": agent.config.agent.advertise, "ui": agent.web_url}
+        return {**fixed, **where, **seen}
 
     return now
 

@@ -11,7 +11,7 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
-from lictor.core.runtime import views
+from lictor.core.runtime import gpu_view, views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.services_view import moment
@@ -39,6 +39,7 @@ class Monitor:
         async with self._lock:  # those who ask meanwhile get the same answer
             if not self._found or time.monotonic() - self._at > _FRESH:
                 look = await self._look(again=time.monotonic() - self._at > _LONG_AGO)
+                await self._add_gpus(look)
                 self._found = self._joined(look)
                 self._at = time.monotonic()
         return self._found
@@ -53,6 +54,14 @@ class Monitor:
             await asyncio.sleep(_FIRST)
             look = await asyncio.to_thread(machine.look)
         return look
+
+    async def _add_gpus(self, look: Look) -> None:
+        why = gpu_view.why_none(await self._agent.gpus.look(max_age=_FRESH))
+        if why is None:
+            look.values["gpu"] = gpu_view.rows(self._agent)
+        else:
+            look.values["gpu"] = None
+            look.missing("gpu", why)
 
     def _joined(self, look: Look) -> dict[str, Any]:
         mains = {

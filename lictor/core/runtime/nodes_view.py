@@ -19,7 +19,10 @@ from lictor.core.runtime.views import say
 
 #: Fields of a status record that only the node itself knows.
 _UNMEASURED = ("uptime_s", "cpu_percent", "memory_mb", "registered")
-_FACTS = ("agent", "version", "host", "address", "cpus", "memory_mb", "gpus", "ui", "since")
+_FACTS = (
+    *("agent", "version", "host", "address", "cpus", "memory_mb", "gpus", "gpu_memory"),
+    *("ui", "since"),
+)
 _RUNNING = frozenset(phase.value for phase in Phase if phase.running)
 
 

@@ -10,6 +10,7 @@ from lictor.core.errors import UsageError
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.foresight import Foresight
+from lictor.core.runtime.gpu_view import GpuView
 from lictor.core.runtime.log_files import LogFiles
 from lictor.core.runtime.monitor import Monitor
 from lictor.core.runtime.orders import Orders
@@ -32,6 +33,7 @@ class Operations:
             **LogFiles(agent).ops,
             **RegistryView(agent).ops,
             **Monitor(agent).ops,
+            **GpuView(agent).ops,
             **Orders(agent, reload).ops,
         }
 

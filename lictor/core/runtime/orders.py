@@ -124,6 +124,7 @@ class Orders:
         )
         moved = [key for key in keys if held_against(agent, key, verb) is None]
         agent.one_run.ordered(moved, verb, who, args.get("env"), unix(asked.at))
+        agent.gpus.ordered(moved, verb)
         orders = [(key, self._order_for(key, asked)) for key in moved]
         results = await asyncio.gather(*(self._write(key, what, asked) for key, what in orders))
         written = dict(zip(moved, results, strict=True))

@@ -148,6 +148,7 @@ class Questions:
             yield trouble
 
     async def _plan(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
+        await self._agent.gpus.refreshed()
         return [
             {
                 "action": action.verb.value,

@@ -17,6 +17,7 @@ from lictor.core.model.desired import Desired, DesiredState, Source
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.plan import Action, Plan, Verb
 from lictor.core.model.state import Identity, ServiceState
+from lictor.core.planning.gpu_plan import Board
 from lictor.core.planning.reconcile import plan
 from lictor.core.ports import Clock
 from lictor.core.runtime.meters import Histogram
@@ -28,9 +29,20 @@ FULL_PASS = 10.0  # seconds
 
 
 class Reconciler:
-    """Owns the snapshot and the map of runners. Lives in the event loop's thread."""
+    """Owns the snapshot and the map of runners. Lives in the event loop's thread.
 
-    def __init__(self, clock: Clock, on_forget: Callable[[ServiceKey], None]) -> None:
+    `board` says what a plan needs to know of GPUs; `acting` hears of each step before it is done.
+    """
+
+    def __init__(
+        self,
+        clock: Clock,
+        on_forget: Callable[[ServiceKey], None],
+        *,
+        board: Callable[[], Board | None] = lambda: None,
+        acting: Callable[[Action], None] = lambda _: None,
+    ) -> None:
+        self._board, self._acting = board, acting
         self.runners: dict[ServiceKey, Runner] = {}
         self._clock = clock
         self._on_forget = on_forget
@@ -119,7 +131,7 @@ class Reconciler:
         """The next steps of some services. One that cannot be planned keeps no other from it."""
         actual, now, used = self.actual(), self._clock.now(), self._used()
         try:
-            found = plan(self._desired, actual, now, only=keys, memory=used)
+            found = plan(self._desired, actual, now, only=keys, memory=used, board=self._board())
         except Exception:  # noqa: BLE001 - told below, of the service that it is about
             return self._plan_one_by_one(keys, actual, now, used)
         for key in self.broken.keys() & set(keys):
@@ -133,18 +145,20 @@ class Reconciler:
         now: float,
         used: Mapping[ServiceKey, int],
     ) -> Plan:
-        steps: list[Action] = []
+        steps: dict[ServiceKey, Action] = {}
         for key in dict.fromkeys(keys):
             try:
-                found = plan(self._desired, actual, now, only=[key], memory=used)
+                found = plan(
+                    self._desired, actual, now, only=[key], memory=used, board=self._board()
+                )
             except Exception as error:
                 if key not in self.broken:
                     log.exception("no plan for %s", key, extra={"service": str(key)})
                 self.broken[key] = f"{type(error).__name__}: {error}"
             else:
                 self.broken.pop(key, None)
-                steps += found.actions
-        return Plan(tuple(steps))
+                steps |= {action.service: action for action in found.actions}
+        return Plan(tuple(steps.values()))
 
     def _used(self) -> Mapping[ServiceKey, int]:
         return {
@@ -159,6 +173,7 @@ class Reconciler:
             if runner is None:
                 continue
             want = self._desired.get(action.service)
+            self._acting(action)
             try:
                 runner.act(action, restart_wall=want.restart_wall if want else None)
             except Exception:  # one broken service must never stop the others

@@ -7,6 +7,7 @@ nothing: what a fake does next is what the test said.
 """
 
 from lictor.core.testing.desired import FakeDesired
+from lictor.core.testing.gpus import FakeGpuProbe
 from lictor.core.testing.memory import FakeClock, MemoryStore
 from lictor.core.testing.registry import FakeRegistry
 from lictor.core.testing.services import FakeDriver, FakeProber, FakeRunning
@@ -15,6 +16,7 @@ __all__ = [
     "FakeClock",
     "FakeDesired",
     "FakeDriver",
+    "FakeGpuProbe",
     "FakeProber",
     "FakeRegistry",
     "FakeRunning",

@@ -11,6 +11,7 @@ from lictor.web.api import (
     dashboard,
     description,
     events,
+    gpu,
     metrics,
     monitor,
     registry,
@@ -37,6 +38,7 @@ def include(app: FastAPI, door: Door) -> None:
         admin_logs,
         events,
         monitor,
+        gpu,
         registry,
         metrics,
     ):

@@ -24,6 +24,7 @@ from prometheus_client.registry import Collector
 from starlette.responses import Response
 
 from lictor import __version__
+from lictor.core.model.known import Known
 from lictor.core.model.state import Phase
 from lictor.core.ports import Usage
 from lictor.core.runtime.agent import Agent
@@ -76,6 +77,7 @@ def _families(
     agent: Agent, rows: Mapping[str, Mapping[str, Any]], streams: int
 ) -> Iterator[Metric]:
     yield from _of_services(agent, rows)
+    yield from _of_gpus(agent)
     info = GaugeMetricFamily("lictor_info", "This agent", labels=["version", "node"])
     info.add_metric([__version__, agent.node], 1)
     yield info
@@ -117,6 +119,33 @@ def _of_services(agent: Agent, rows: Mapping[str, Mapping[str, Any]]) -> Iterato
         if state is not None and state.ready_since is not None and state.started is not None:
             start.add_metric([name], max(0.0, state.ready_since - state.started))
     yield from (up, wanted, phase, restarts, start, cpu, memory)
+
+
+def _of_gpus(agent: Agent) -> Iterator[Metric]:
+    """As last looked at: a scrape wakes no driver. No card, no series."""
+    seen = agent.gpus.seen
+    cards = seen.value.cards if isinstance(seen, Known) else ()
+    memory = GaugeMetricFamily("lictor_gpu_memory_bytes", "Memory of a GPU", labels=["gpu", "kind"])
+    held = GaugeMetricFamily(
+        "lictor_service_gpu_memory_bytes", "GPU memory of all processes", labels=["service", "gpu"]
+    )
+    load = GaugeMetricFamily("lictor_gpu_busy_ratio", "How busy its cores are", labels=["gpu"])
+    for card in cards:
+        kinds = {
+            "total": card.total,
+            "used": card.used,
+            "free": card.free,
+            "reserved": card.reserved,
+        }
+        for kind, value in kinds.items():
+            if value is not None:
+                memory.add_metric([str(card.index), kind], value)
+        if card.utilization is not None:
+            load.add_metric([str(card.index)], card.utilization / 100)
+    for each in agent.gpus.cards():
+        for one in each.tenants:
+            held.add_metric([str(one.key), str(each.gpu.index)], one.holds)
+    yield from (memory, load, held)
 
 
 def _histogram(name: str, text: str, seen: Histogram) -> Metric:

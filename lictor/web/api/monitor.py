@@ -14,6 +14,7 @@ from starlette.responses import Response
 
 from lictor.web.api import shapes
 from lictor.web.api.answer import answer
+from lictor.web.api.gpu import nameless
 from lictor.web.api.streams import EventStream
 from lictor.web.api.watch import Watch
 from lictor.web.auth.gate import Person, needs
@@ -34,7 +35,8 @@ def summary(found: Mapping[str, Any]) -> dict[str, Any]:
     unknown = {
         name: why for name, why in found["unknown"].items() if name.split(".")[0] not in _PRIVATE
     }
-    return {**found, **dict.fromkeys(_PRIVATE), "unknown": unknown}
+    cards = nameless(found["gpu"])
+    return {**found, **dict.fromkeys(_PRIVATE), "gpu": cards, "unknown": unknown}
 
 
 @router.get("", response_model=shapes.Monitor, responses=shapes.problems())

@@ -218,6 +218,17 @@ class Monitor(_Open):
     unknown: dict[str, dict[str, Any]]
 
 
+class Gpus(_Open):
+    """The GPUs of this host. `why`: why there are none to show."""
+
+    node: str
+    driver: str | None
+    cuda: str | None
+    gpus: list[dict[str, Any]]
+    services: list[dict[str, Any]]
+    why: dict[str, Any] | None
+
+
 class Problem(BaseModel):
     """An error, as RFC 9457 has it."""
 

@@ -15,6 +15,7 @@ from typing import Any
 
 from lictor.core.errors import LictorError
 from lictor.web.api.answer import encode
+from lictor.web.api.gpu import nameless
 from lictor.web.api.status import StatusPages
 from lictor.web.api.streams import Mailbox, event
 from lictor.web.door import Door
@@ -133,7 +134,8 @@ class Watch:
 def gpu_only(found: Mapping[str, Any]) -> dict[str, Any]:
     """The part of the monitor that is about GPUs."""
     unknown = {name: why for name, why in found["unknown"].items() if name.startswith("gpu")}
-    return {"at": found["at"], "node": found["node"], "gpu": found["gpu"], "unknown": unknown}
+    cards = nameless(found["gpu"])  # whoever may see totals may hear this
+    return {"at": found["at"], "node": found["node"], "gpu": cards, "unknown": unknown}
 
 
 def _still(row: Mapping[str, Any]) -> dict[str, Any]:

@@ -80,13 +80,13 @@ def test_both_ways_of_asking_the_kernel_tell_the_same():
         for family, name, listener in families:
             address, port = listener.getsockname()[:2]
             inode = os.fstat(listener.fileno()).st_ino
-            for found in (ports._diag(family), ports._table(name)):
+            for found in (ports._diag(family, 10), ports._table(name, 10)):
                 ours = [one for one in found if one.port == port]
                 assert [(str(one.address), one.inode) for one in ours] == [(address, inode)]
 
 
 def test_a_host_without_netlink_is_read_from_proc(monkeypatch):
-    def refused(_family):
+    def refused(_family, _state):
         raise PermissionError
 
     monkeypatch.setattr(ports, "_diag", refused)
@@ -94,3 +94,23 @@ def test_a_host_without_netlink_is_read_from_proc(monkeypatch):
         listener.bind(("127.0.0.1", 0))
         listener.listen()
         assert port_taken("127.0.0.1", listener.getsockname()[1])
+
+
+@pytest.mark.parametrize("how", ["by the kernel's answer", "from its table"])
+def test_open_connections_are_counted_and_listeners_are_none(monkeypatch, how):
+    if how == "from its table":
+
+        def refused(_family, _state):
+            raise PermissionError
+
+        monkeypatch.setattr(ports, "_diag", refused)
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        listener.listen()
+        port = listener.getsockname()[1]
+        assert ports.connections([port]) == {port: 0}
+        with socket.create_connection(("127.0.0.1", port)) as near:
+            far, _ = listener.accept()
+            with far:
+                mine = near.getsockname()[1]
+                assert ports.connections([port, mine]) == {port: 1, mine: 1}

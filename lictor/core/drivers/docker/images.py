@@ -48,8 +48,29 @@ def pull(image: str, progress: Progress, *, address: str | None = None) -> None:
             code="docker.pull_refused",
         ) from refused
     except EngineAway as away:
-        said = render(away.reason.code, away.reason.params)
-        raise OperationFailed(said, code=away.reason.code) from away
+        raise _away(away) from away
+
+
+class Puller:
+    """The engine that `lictor install` fetches images with. Blocking; raises `OperationFailed`."""
+
+    def has(self, image: str) -> bool:
+        """Whether the image is there already."""
+        gate = importlib.import_module("lictor.core.drivers.docker.gate")
+        engine: Engine = gate.Engine(None)
+        try:
+            return engine.has_image(image, CALL)
+        except EngineAway as away:
+            raise _away(away) from away
+
+    def pull(self, image: str, told: Callable[[str, float | None], None]) -> None:
+        """Fetch it; `told(what, share)` hears of progress: a word, and 0 to 1 or None."""
+        pull(image, lambda said, done, total: told(said, done / total if total else None))
+
+
+def _away(away: EngineAway) -> OperationFailed:
+    said = render(away.reason.code, away.reason.params)
+    return OperationFailed(said, code=away.reason.code)
 
 
 def _pull_hint(refused: EngineRefused) -> str:

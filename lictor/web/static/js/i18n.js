@@ -74,10 +74,48 @@ function fill(template, params) {
     if (value === undefined) return "?";
     if (format === "duration") return typeof value === "number" ? duration(value) : "?";
     if (format === "size") return typeof value === "number" ? size(value) : "?";
+    if (format === "holders") return holders(String(value));
     if (format === "time") return typeof value === "number" ? clock(value * 1000) : "?";
     if (value === null) return "None"; // as the agent writes it
     return value === true ? "True" : value === false ? "False" : String(value);
   });
+}
+
+// Who is on a GPU, as `lictor/core/locales/gpu_words.py` says it: `who bytes word seconds; …`.
+const HOLDERS = {
+  en: {
+    idle: "idle {since}", busy: "busy", pinned: "pinned", needed: "needed by another", recent: "only just started",
+    loading: "loading", ending: "being stopped", promised: "about to start",
+    ended: "ended, its memory has not come back", orphan: "left over, being ended",
+    row: "{who} holds {size} ({word})", stranger: "{who} (not ours) holds {size}", pid: "pid {pid}",
+    "?": "somebody", unnamed: "the driver does not say who", unknown: "an unknown amount", nobody: "nobody is on it", between: ", ",
+  },
+  ru: {
+    idle: "простаивает {since}", busy: "занят", pinned: "закреплён", needed: "нужен другому", recent: "только что запущен",
+    loading: "загружается", ending: "останавливается", promised: "скоро запустится",
+    ended: "завершён, но память не вернулась", orphan: "остался без сервиса, завершается",
+    row: "{who} держит {size} ({word})", stranger: "{who} (не наш) держит {size}", pid: "pid {pid}",
+    "?": "кто-то", unnamed: "драйвер не говорит кто", unknown: "неизвестно сколько", nobody: "на ней никого нет", between: ", ",
+  },
+  zh: {
+    idle: "空闲 {since}", busy: "使用中", pinned: "已固定", needed: "被其他服务需要", recent: "刚刚启动",
+    loading: "加载中", ending: "正在停止", promised: "即将启动", ended: "已结束，但显存尚未归还", orphan: "残留进程，正在结束",
+    row: "{who} 占用 {size}（{word}）", stranger: "{who}（非本程序管理）占用 {size}", pid: "pid {pid}",
+    "?": "某个程序", unnamed: "驱动未说明是谁", unknown: "未知大小", nobody: "没有占用者", between: "，",
+  },
+};
+
+function holders(value) {
+  const said = HOLDERS[language.value];
+  const rows = value ? value.split("; ").map((row) => row.split(" ")) : [];
+  if (rows.some((row) => row.length !== 4)) return value;
+  const texts = rows.map(([who, count, word, seconds]) => {
+    const name = who.startsWith("pid:") ? fill(said.pid, { pid: who.slice(4) }) : said[who] ?? who;
+    const held = fill(said[word] ?? word, { since: duration(Number(seconds)) });
+    const amount = Number(count) ? size(Number(count)) : said.unknown;
+    return fill(word === "stranger" ? said.stranger : said.row, { who: name, size: amount, word: held });
+  });
+  return texts.join(said.between) || said.nobody;
 }
 
 /** A length of time in seconds as people say it: `0.4 s`, `3 min 5 s`, `3 d 4 h`. */

@@ -3,7 +3,7 @@
 // memory there is Prometheus.
 import { classes, html, useEffect, useRef, useState } from "../ui.js";
 import { get, stream } from "../api.js";
-import { language, megabytes, percent, say, size, t } from "../i18n.js";
+import { duration, has, language, megabytes, percent, say, size, t } from "../i18n.js";
 import { may } from "../state.js";
 import { theme } from "../prefs.js";
 import { Bar, Empty, Trouble } from "../parts.js";
@@ -93,7 +93,7 @@ function Gpu({ one }) {
   const used = memory.used_mb ?? one.memory_used_mb ?? 0;
   const owners = (one.owners || one.processes || []).map((owner) => ({
     value: owner.memory_mb || 0,
-    label: `${owner.service || owner.name || `pid ${owner.pid}`} · ${megabytes(owner.memory_mb)}`,
+    label: [ownerName(owner), megabytes(owner.memory_mb), ownerState(owner)].filter(Boolean).join(" · "),
   }));
   const told = owners.reduce((sum, owner) => sum + owner.value, 0);
   const parts = used > told ? [...owners, { value: used - told, label: `${t("monitor.others")} · ${megabytes(used - told)}`, kind: "rest" }] : owners;
@@ -104,12 +104,22 @@ function Gpu({ one }) {
     ["monitor.fan", percent(one.fan_percent)],
   ];
   return html`<section class="card gpu">
-    <h2>GPU ${one.index ?? ""} <span class="quiet">${one.name}</span></h2>
+    <h2>GPU ${one.index ?? ""} <span class="quiet">${one.name}${one.lost ? ` · ${t("gpu.lost")}` : ""}</span></h2>
     <${Bar} parts=${parts} total=${total} label=${`VRAM ${megabytes(used)} / ${megabytes(total)}`} />
     <p><b>${megabytes(used)}</b> <span class="quiet">/ ${megabytes(total)} VRAM</span></p>
     <ul class="legend">${parts.map((part, index) => html`<li><span class=${`swatch p-${part.kind || index % 6}`}></span>${part.label}</li>`)}</ul>
     <dl class="facts small">${figures.map(([key, value]) => html`<div><dt>${t(key)}</dt><dd>${value}</dd></div>`)}</dl>
   </section>`;
+}
+
+/** A service, a program of somebody else's, or nobody whom we may name. */
+const ownerName = (owner) => owner.service || (owner.pid ? `${owner.name || "?"} (pid ${owner.pid})` : t("monitor.others"));
+
+/** What keeps it there, or since when it could leave for another. */
+function ownerState(owner) {
+  if (!has(`gpu.state.${owner.state}`)) return "";
+  const since = owner.state === "idle" && owner.idle_s !== null ? ` ${duration(owner.idle_s)}` : "";
+  return t(`gpu.state.${owner.state}`) + since;
 }
 
 function Cpu({ cpu, unknown }) {
