@@ -50,9 +50,10 @@ def starting(
     )
 
 
-def spawned(state: ServiceState, identity: Identity) -> ServiceState:
-    """The program was executed; readiness is still to be shown."""
-    return replace(state, identity=identity, reason=because("starting.loading"))
+def spawned(state: ServiceState, identity: Identity, spec: ServiceSpec) -> ServiceState:
+    """The program was executed; readiness is still to be shown, in the time that it has for it."""
+    reason = because("starting.loading", startup=spec.health.startup)
+    return replace(state, identity=identity, reason=reason)
 
 
 def ready(state: ServiceState, *, now: float, output: str = "") -> ServiceState:
