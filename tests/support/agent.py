@@ -318,5 +318,9 @@ def _kill(pids: Iterable[int]) -> None:
 
 
 def argv_of(pid: int) -> list[str]:
-    """The command line of a living process."""
-    return Path(f"/proc/{pid}/cmdline").read_bytes().decode().rstrip("\0").split("\0")
+    """The command line of a process; nothing for one that has just ended."""
+    try:
+        told = Path(f"/proc/{pid}/cmdline").read_bytes()
+    except (FileNotFoundError, ProcessLookupError):
+        return []
+    return told.decode().rstrip("\0").split("\0")

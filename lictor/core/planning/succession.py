@@ -8,7 +8,8 @@ further: one that runs another program is another service.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import re
+from collections.abc import Mapping, Sequence
 
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ParamRef, ServiceSpec
@@ -21,8 +22,8 @@ Specs = Mapping[ServiceKey, ServiceSpec]
 def renamed(before: Specs, after: Specs) -> dict[ServiceKey, ServiceKey]:
     """The new name of each service that is only called otherwise now, by its old name.
 
-    Two definitions are one service if they run the same (program, jobs, folder, image, or for an
-    observed one what is asked) but for the name and the port in it. Where several fit, the same
+    Two definitions are one service if they run the same (program, jobs, folder, what the definition
+    adds to the environment, image) but for the name and the port in it. Where several fit, the same
     instance and then the same port come first; each is taken once.
     """
     added = {key: spec for key, spec in after.items() if key not in before}
@@ -30,7 +31,7 @@ def renamed(before: Specs, after: Specs) -> dict[ServiceKey, ServiceKey]:
     for old, spec in before.items():
         if old in after:
             continue
-        same = [key for key, other in added.items() if _shape(other) == _shape(spec)]
+        same = [key for key, other in added.items() if _same(spec, other)]
         if same:
             heir = min(same, key=lambda key: _distance(spec, added[key]))
             found[old] = heir
@@ -62,25 +63,49 @@ def _distance(spec: ServiceSpec, other: ServiceSpec) -> tuple[bool, bool]:
     return spec.key.instance != other.key.instance, spec.port != other.port
 
 
-def _shape(spec: ServiceSpec) -> tuple[object, ...]:
-    """What it runs, with its own name and port left open."""
-    probe = spec.health.probe
-    asked = probe.target if probe is not None and isinstance(probe.target, str) else ""
+def _same(old: ServiceSpec, new: ServiceSpec) -> bool:
+    """Whether both run the same; what is only observed is known by its place."""
+    if old.driver != new.driver:
+        return False
+    if old.driver == "observed":
+        return (old.address, old.port) == (new.address, new.port)
+    image = [spec.docker and (spec.docker.image, spec.docker.volumes) for spec in (old, new)]
+    jobs = zip(old.before, new.before, strict=False)
     return (
-        spec.driver,
-        _plain(spec, spec.command),
-        tuple(_plain(spec, job) for job in spec.before),
-        spec.cwd,
-        spec.docker.image if spec.docker is not None else None,
-        _open(spec, asked) if spec.driver == "observed" else None,
+        _alike(old, new, old.command, new.command)
+        and len(old.before) == len(new.before)
+        and all(_alike(old, new, one, other) for one, other in jobs)
+        and old.cwd == new.cwd
+        and set(old.env_names) == set(new.env_names)
+        and _alike(old, new, _added(old), _added(new))
+        and image[0] == image[1]
     )
 
 
-def _plain(spec: ServiceSpec, argv: Iterable[str | ParamRef]) -> tuple[str | ParamRef, ...]:
-    return tuple(part if isinstance(part, ParamRef) else _open(spec, part) for part in argv)
+def _added(spec: ServiceSpec) -> list[str | ParamRef]:
+    return [spec.env[name] for name in sorted(spec.env_names) if name in spec.env]
 
 
-def _open(spec: ServiceSpec, text: str) -> str:
-    if spec.port is not None:
-        text = text.replace(str(spec.port), "{port}")
-    return text.replace(spec.key.name, "{name}")
+def _alike(
+    old: ServiceSpec,
+    new: ServiceSpec,
+    one: Sequence[str | ParamRef],
+    other: Sequence[str | ParamRef],
+) -> bool:
+    """Whether two command lines differ in the names and ports of their services only."""
+    return len(one) == len(other) and all(
+        mine == theirs or (isinstance(mine, str) and theirs in _retold(mine, old, new))
+        for mine, theirs in zip(one, other, strict=True)
+    )
+
+
+def _retold(text: str, old: ServiceSpec, new: ServiceSpec) -> frozenset[str]:
+    """What a word of the old definition may have become: a program may be called like a service."""
+    words = [text]
+    if old.port is not None and new.port is not None:
+        words.append(_word(str(old.port)).sub(str(new.port), text))
+    return frozenset([*words, *(_word(old.key.name).sub(new.key.name, word) for word in words)])
+
+
+def _word(text: str) -> re.Pattern[str]:
+    return re.compile(rf"(?<![A-Za-z0-9]){re.escape(text)}(?![A-Za-z0-9])")

@@ -9,7 +9,7 @@ import pytest
 from lictor.core.model.container import ContainerSpec
 from lictor.core.model.gpu import GpuSpec
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.spec import HealthSpec, ProbeSpec, ServiceSpec
+from lictor.core.model.spec import ServiceSpec
 from lictor.core.planning.succession import renamed, side_by_side
 
 
@@ -38,6 +38,7 @@ def test_the_same_program_under_another_name_or_port_is_renamed():
         {"driver": "observed"},
         {"before": (("migrate",),)},
         {"docker": ContainerSpec("image")},
+        {"env": {"MODEL": "large", "PATH": "/bin"}, "env_names": ("MODEL",)},
     ],
 )
 def test_what_runs_something_else_is_another_service(other):
@@ -59,14 +60,23 @@ def test_each_takes_over_from_one_and_the_nearest_is_chosen():
     assert pairs([made("old", 5000)], two) == {"old": "same-port"}
 
 
-def test_an_observed_service_is_known_by_what_is_asked():
-    def seen(name: str, target: str) -> ServiceSpec:
-        probe = HealthSpec(ProbeSpec("http", target))
-        return made(name, driver="observed", command=(), health=probe)
+def test_an_observed_service_is_known_by_its_place():
+    def seen(name: str, port: int = 5000, **fields: object) -> ServiceSpec:
+        return made(name, port, driver="observed", command=(), **fields)
 
-    first = seen("old", "http://old:5000/health")
-    assert pairs([first], [seen("new", "http://new:5000/health")]) == {"old": "new"}
-    assert pairs([first], [seen("new", "http://new:5000/other")]) == {}
+    assert pairs([seen("old")], [seen("new")]) == {"old": "new"}
+    assert pairs([seen("old")], [seen("new", 5001)]) == {}
+    assert pairs([seen("old")], [seen("new", address="10.0.0.2")]) == {}
+
+
+def test_a_program_may_be_called_like_the_service():
+    words = ("-m", "piper.http_server", "--data", "/data/{}", "--port")
+    old = made("piper", 5000, command=(*(w.format("piper") for w in words), "5000"))
+    new = made("speech", 5001, command=(*(w.format("speech") for w in words), "5001"))
+    assert pairs([old], [new]) == {"piper": "speech"}
+    assert pairs([made("a")], [made("b")]) == {"a": "b"}
+    whisper = made("speech", 5001, command=("-m", "whisper", "--data", "/data/x", "--port", "5001"))
+    assert pairs([old], [whisper]) == {}
 
 
 @pytest.mark.parametrize(

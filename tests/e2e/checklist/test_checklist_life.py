@@ -158,14 +158,14 @@ def wall_clock(tmp_path: Path) -> WallClock:
 
 @pytest.mark.checklist(
     36,
-    "two services, all passing",
+    "a service that passes",
     "the agent's wall clock jumps an hour back, and a day ahead",
     "never critical, nothing restarted, the lease and its session kept",
 )
 def test_a_jump_of_the_clock_is_nothing_to_consul(
     make_agent: MakeAgent, own_consul: ConsulServer, wall_clock: WallClock, note: Note
 ):
-    scene = make_scene(make_agent, own_consul, 2, env=wall_clock.env).started()
+    scene = make_scene(make_agent, own_consul, env=wall_clock.env).started()
     pids, lease = scene.pids(), lease_of(scene)
     entry = scene.at_agent()
     with Sampler(scene).looking() as samples:
