@@ -241,12 +241,15 @@ def _floor(where: Consul, program: Path, marks: child.Marks) -> list[float]:
             link.request("GET", f"/v1/kv/floor/key?index={index}&wait=5s")
             answer = link.getresponse()
             data = answer.read()
+            link.close()
+            if answer.status != http.HTTPStatus.OK:
+                time.sleep(0.05)  # a Consul without a leader says so, and has no index
+                continue
             new = int(answer.headers["X-Consul-Index"])
             if new != index and index and data:
                 argv = [str(program), str(marks.path), "floor"]
-                os.waitpid(os.posix_spawn(argv[0], argv, os.environ), os.WNOHANG)
+                os.posix_spawn(argv[0], argv, os.environ)  # collected by whoever ends it
             index = new
-            link.close()
 
     where.call("PUT", "kv/floor/key", {"n": 0})
     thread = threading.Thread(target=follow)

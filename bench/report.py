@@ -9,6 +9,7 @@ import api
 import cli_cold
 import common
 import logs
+import registry
 import startup
 import supervision
 
@@ -30,6 +31,7 @@ def main() -> int:
         cli_cold.report(count=30, runs=20),
         supervision.report(full=True),
         logs.report(runs=3),
+        registry.report(many=500, unchanged=1000),
         api.report(),
     ]
     page = "\n".join(sections)

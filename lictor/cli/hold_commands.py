@@ -26,12 +26,14 @@ from lictor.cli.words import say
     default="stopped",
     help=say("option.hold_state"),
 )
+@click.option("--node", metavar="NODE", help=say("option.node"))
 @click.option("-y", "--yes", is_flag=True, help=say("option.yes"))
 def hold(
     names: tuple[str, ...],
     reason: str,
     until: str | None,
     state: str,
+    node: str | None,
     yes: bool,  # noqa: FBT001 - a flag
     output: str,
 ) -> int:
@@ -39,6 +41,8 @@ def hold(
     args: dict[str, object] = {"names": list(names), "reason": reason, "state": state, "yes": yes}
     if until is not None:
         args["until"] = until
+    if node is not None:
+        args["node"] = node
     rows = ask_rows("hold", args, silence=WRITE_SILENCE)
     emit(rows, output, lambda: show_results(rows))
     return 0
@@ -47,11 +51,14 @@ def hold(
 @data_command("release")
 @names_argument(required=True)
 @click.option("--reason", metavar="TEXT", help=say("option.reason"))
-def release(names: tuple[str, ...], reason: str | None, output: str) -> int:
+@click.option("--node", metavar="NODE", help=say("option.node"))
+def release(names: tuple[str, ...], reason: str | None, node: str | None, output: str) -> int:
     """See `help.release`."""
     args: dict[str, object] = {"names": list(names)}
     if reason is not None:
         args["reason"] = reason
+    if node is not None:
+        args["node"] = node
     rows = ask_rows("release", args, silence=WRITE_SILENCE)
     emit(rows, output, lambda: show_results(rows))
     return 0

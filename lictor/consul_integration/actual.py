@@ -8,15 +8,13 @@ own (the caller publishes at most once a second) and never decides that a servic
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lictor.consul_integration.client import TXN_OPERATIONS, ConsulClient, kv_remove, kv_set
+from lictor.consul_integration.batches import batches
+from lictor.consul_integration.client import ConsulClient, kv_remove, kv_set
 from lictor.consul_integration.lease import Lease
 from lictor.core.model.names import BadName, ServiceKey
-
-#: Bytes of records in one transaction: Consul takes bodies of 512 KiB, and base64 adds a third.
-_TXN_BYTES = 320 * 1024
 
 
 class KvActual:
@@ -53,7 +51,7 @@ class KvActual:
         wanted = {key: None if value is None else _text(value) for key, value in records.items()}
         changed = {key: text for key, text in wanted.items() if written.get(key) != text}
         try:
-            for batch in _batches(changed):
+            for batch in batches(changed):
                 await self._client.kv_transaction([self._operation(*item) for item in batch])
                 _apply(written, batch)
         except BaseException:
@@ -85,22 +83,6 @@ def _apply(written: dict[ServiceKey, str], batch: Sequence[tuple[ServiceKey, str
             written.pop(key, None)
         else:
             written[key] = text
-
-
-def _batches(
-    changed: Mapping[ServiceKey, str | None],
-) -> Iterator[list[tuple[ServiceKey, str | None]]]:
-    batch: list[tuple[ServiceKey, str | None]] = []
-    size = 0
-    for key, text in changed.items():
-        length = len(text.encode()) if text else 0
-        if batch and (len(batch) == TXN_OPERATIONS or size + length > _TXN_BYTES):
-            yield batch
-            batch, size = [], 0
-        batch.append((key, text))
-        size += length
-    if batch:
-        yield batch
 
 
 def _text(record: Mapping[str, object]) -> str:

@@ -19,8 +19,10 @@ from contextlib import aclosing
 from dataclasses import replace
 from typing import Literal, TypeAlias
 
-from lictor.consul_integration.client import ConsulClient
+from lictor.consul_integration.batches import batches
+from lictor.consul_integration.client import ConsulClient, KvItem, kv_set
 from lictor.consul_integration.edit import edited
+from lictor.consul_integration.hold_documents import HOLDS, hold_text
 from lictor.consul_integration.lease import Lease
 from lictor.consul_integration.memory import Remembered
 from lictor.consul_integration.snapshot import (
@@ -34,15 +36,17 @@ from lictor.consul_integration.snapshot import (
 )
 from lictor.consul_integration.watch import Edge, Pace, Watch
 from lictor.core.errors import BadRequest, Conflict, Forbidden
-from lictor.core.model.desired import KvSnapshot
+from lictor.core.model.desired import HoldOrder, KvSnapshot
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey, is_label
 from lictor.core.model.reason import Reason, because
+from lictor.core.model.secret import shown_document
 from lictor.core.ports import DesiredChange
 
 Restore: TypeAlias = Literal["auto", "never"]
 
 _TRIES = 8  # of an edit whose compare-and-set lost
+_LONGEST_PAUSE = 0.16  # seconds between two of them
 
 
 class KvDesired:
@@ -51,8 +55,8 @@ class KvDesired:
     `params_of` says what this host defines, at the time of asking. `remembered` is what an earlier
     agent left in its `remembered`; None means that this node never met a Consul, which is the only
     case in which missing sentinels are simply made. `kv_restore` `auto`: after Consul lost its
-    state, write the last known documents again. `notify` hears of what was done to KV unasked:
-    `desired.first_contact` and `desired.restored`. With a `lease` nothing of this node is written
+    state, write the last known documents again. `notify` hears of what was done to KV unasked
+    (`desired.first_contact`, `desired.restored`), and once of each loss (`consul.emptied`). With a `lease` nothing of this node is written
     while another agent is known to have its name.
     """
 
@@ -81,6 +85,7 @@ class KvDesired:
         self._servers: frozenset[str] = frozenset()
         self._tree: Tree | None = None
         self._confirmed = False
+        self._loss_told = False
 
     @property
     def remembered(self) -> Remembered | None:
@@ -141,7 +146,8 @@ class KvDesired:
         """Edit one document with compare-and-set, keeping what it does not mention.
 
         `node` None: this one; `_all`: every node's. Tries again when somebody else was faster;
-        raises `Conflict` if that happens too often, `BadRequest` for a node that cannot be one.
+        raises `Conflict`, with what both wanted, if that happens too often, and `BadRequest` for a
+        node that cannot be one.
         """
         where = node or self.node
         if where != ALL_NODES and not is_label(where):
@@ -149,17 +155,37 @@ class KvDesired:
         if where == self.node and self._lease is not None:
             self._lease.require()
         path = self._key(where, str(key))
+        text: str | None = None
         for attempt in range(_TRIES):
-            if await self._try_change(path, change):
+            item = await self._client.kv_get(path)
+            text = edited(None if item is None else item.value, change)
+            if await self._write_over(item, path, text):
                 return
-            await asyncio.sleep(random.random() * 0.01 * 2**attempt)  # noqa: S311 - not a secret
+            pause = min(_LONGEST_PAUSE, 0.01 * 2**attempt)
+            await asyncio.sleep(random.random() * pause)  # noqa: S311 - not a secret
+        theirs = await self._client.kv_get(path)
         raise Conflict(
-            f"The document of {key} was changed by others all the time.", hint="Try again."
+            f"The document of {key} was changed by others all the time. It says"
+            f" {shown_document(theirs.value if theirs is not None else None)};"
+            f" it was to say {shown_document(text)}.",
+            hint="Nothing was written: look at both, and order it again.",
         )
 
-    async def _try_change(self, path: str, change: DesiredChange) -> bool:
-        item = await self._client.kv_get(path)
-        text = edited(None if item is None else item.value, change)
+    async def order_hold(self, order: HoldOrder, *, node: str) -> None:
+        """Order a hold of another node's agent; `BadRequest` for a node that cannot be one."""
+        if not is_label(node):
+            raise BadRequest(f"{node!r} is no name of a node.")
+        path = self._key(node, f"{HOLDS}{order.key}")
+        await self._client.kv_put(path, hold_text(order, mark=uuid.uuid4().hex))
+
+    async def taken_up(self, order: HoldOrder) -> None:
+        """Take away an order to this node; one that was replaced meanwhile stays."""
+        if self._lease is not None:
+            self._lease.require()
+        await self._client.kv_delete(self._key(self.node, f"{HOLDS}{order.key}"), cas=order.index)
+
+    async def _write_over(self, item: KvItem | None, path: str, text: str | None) -> bool:
+        """Write (None: delete) a document over what was read; False if somebody was faster."""
         if item is None:
             return text is None or await self._client.kv_put(path, text, cas=0)
         if text is None:
@@ -201,7 +227,7 @@ class KvDesired:
             doubt = await self._doubt(before, seen, missing)
             if doubt is not None:
                 return doubt
-        self._confirmed = False
+        self._confirmed = self._loss_told = False
         snapshot = read_tree(tree, self._params_of, before, seen)
         self._tree = tree
         self._remembered = remember(
@@ -229,7 +255,11 @@ class KvDesired:
     async def _lost(self, before: Remembered) -> bool:
         # The index of a prefix without keys is that of the whole store, which only a loss lowers.
         index, _ = await self._client.kv_list(f"{self._base}{SENTINEL}/none/")
-        return before.lost_since(index=index, servers=await self._client.server_ids())
+        lost = before.lost_since(index=index, servers=await self._client.server_ids())
+        if lost and not self._loss_told:
+            self._loss_told = True
+            self._notify(because("consul.emptied"))
+        return lost
 
     # --- sentinels ---------------------------------------------------------------------------
 
@@ -273,10 +303,22 @@ class KvDesired:
         written = 0
         for name in lacking:
             texts = before.all_nodes if name == ALL_NODES else before.node
-            for last, text in texts.items():
-                written += await self._client.kv_put(self._key(name, last), text, cas=0)
+            paths = {self._key(name, last): text for last, text in texts.items()}
+            for batch in batches(paths):
+                written += await self._create([(path, text or "") for path, text in batch])
             await self._make_sentinel(name)
         self._notify(because("desired.restored", documents=written))
+
+    async def _create(self, batch: Sequence[tuple[str, str]]) -> int:
+        """Create keys in one transaction, or one by one if some are there; how many were made."""
+        try:
+            await self._client.kv_transaction(
+                [kv_set(path, text, create_only=True) for path, text in batch]
+            )
+        except Conflict:
+            made = [await self._client.kv_put(path, text, cas=0) for path, text in batch]
+            return sum(made)
+        return len(batch)
 
     async def _make_sentinel(self, name: str) -> None:
         await self._client.kv_put(self._key(name, SENTINEL), _sentinel_text(), cas=0)

@@ -47,16 +47,23 @@ class Lease:
         self._state = because("lease.none", message="-")
         self._facts: Callable[[], Mapping[str, object]] | None = None
         self._on_change: Callable[[Reason], None] = lambda _: None
+        self._on_loss: Callable[[], None] = lambda: None
         self._written: tuple[Mapping[str, object], float] | None = None
         self._renewed = float("-inf")
         self._heir_of: tuple[str, ...] = ()
         self._busy = asyncio.Lock()
 
     def introduce(
-        self, facts: Callable[[], Mapping[str, object]], on_change: Callable[[Reason], None]
+        self,
+        facts: Callable[[], Mapping[str, object]],
+        on_change: Callable[[Reason], None],
+        on_loss: Callable[[], None] = lambda: None,
     ) -> None:
-        """Say who we are and who hears of changes; before that, `claim` claims nothing."""
-        self._facts, self._on_change = facts, on_change
+        """Say who we are and who hears of changes; before that, `claim` claims nothing.
+
+        `on_loss` is called when our document, which nobody but us deletes, is not there any more.
+        """
+        self._facts, self._on_change, self._on_loss = facts, on_change, on_loss
 
     @property
     def state(self) -> Reason:
@@ -130,12 +137,15 @@ class Lease:
         if self._session and await self._renew(facts):
             return
         item = await self._client.kv_get(self._key)
+        lost = item is None and self._written is not None
         if item is not None and item.session:
             await self._inherit(item, facts)
         self._inherit_from(facts_of(item.value) if item is not None else {}, facts)
         for _ in range(_TRIES):
             if await self._lock(facts):
                 self._renewed = loop.time()
+                if lost:
+                    self._on_loss()
                 return
             item = await self._client.kv_get(self._key)
             if item is not None and item.session and item.session != self._session:

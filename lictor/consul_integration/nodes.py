@@ -27,10 +27,13 @@ class KvNodes:
         self._prefix = prefix.strip("/")
 
     def introduce(
-        self, facts: Callable[[], Mapping[str, object]], on_change: Callable[[Reason], None]
+        self,
+        facts: Callable[[], Mapping[str, object]],
+        on_change: Callable[[Reason], None],
+        on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         """See `Lease.introduce`."""
-        self._lease.introduce(facts, on_change)
+        self._lease.introduce(facts, on_change, on_loss)
 
     @property
     def lease(self) -> Reason:

@@ -8,13 +8,14 @@ passed over. It never writes and never asks Consul; what the documents say is `d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from lictor.consul_integration.client import KvItem
 from lictor.consul_integration.document import parse_document
+from lictor.consul_integration.hold_documents import HOLDS, sort_holds
 from lictor.consul_integration.memory import Remembered
-from lictor.core.model.desired import Entry, KvSnapshot
+from lictor.core.model.desired import Entry, HoldOrder, KvSnapshot
 from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ParamSpec
@@ -46,6 +47,7 @@ class Tree:
 
     node: Folder
     all_nodes: Folder
+    hold_orders: tuple[HoldOrder, ...] = ()
 
     @property
     def complete(self) -> bool:
@@ -56,7 +58,10 @@ class Tree:
 def sort_keys(items: Iterable[KvItem], *, base: str, node: str) -> Tree:
     """Sort the keys below `base` (which ends with `/`) into this node's and everybody's."""
     listed = list(items)
-    return Tree(_folder(listed, base, node), _folder(listed, base, ALL_NODES))
+    orders, strays = sort_holds(listed, folder=f"{base}{node}/")
+    own = _folder(listed, base, node)
+    own = replace(own, strays={**own.strays, **strays})
+    return Tree(own, _folder(listed, base, ALL_NODES), orders)
 
 
 def _folder(items: Iterable[KvItem], base: str, name: str) -> Folder:
@@ -70,6 +75,8 @@ def _folder(items: Iterable[KvItem], base: str, name: str) -> Folder:
         last = item.key.removeprefix(start)
         if last == SENTINEL:
             sentinel = True
+            continue
+        if last.startswith(HOLDS) and name != ALL_NODES:
             continue
         shown = f"{name}/{last}"
         try:
@@ -104,7 +111,7 @@ def read_tree(tree: Tree, params_of: ParamsOf, before: Remembered, index: int) -
         if params_of(key) is not None  # other hosts have it; that is what `_all` is for
     }
     strays = {**tree.all_nodes.strays, **tree.node.strays}
-    return KvSnapshot(node=node, all_nodes=everybody, strays=strays, index=index)
+    return KvSnapshot(node, everybody, strays, index, tree.hold_orders)
 
 
 def remember(

@@ -3,8 +3,9 @@
 py-consul's own transports have no deadline (criteo/py-consul#118), share one pool between watches
 and calls, and let exceptions of `requests` or `aiohttp` out. This one gives every call a deadline,
 keeps two pools, caps what it reads, follows no redirect, uses no proxy and maps every failure to the
-tree in `lictor.core.errors`. It never retries by itself (aiohttp does, once, when a kept connection
-turns out to be closed) and never shows a token.
+tree in `lictor.core.errors`. It never shows a token, and repeats a request only where Consul says that
+it has not looked at it (429: its limit of requests), a few times, each a little later; aiohttp does it
+once when a kept connection turns out to be closed.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import http
+import random
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeAlias
@@ -35,6 +37,10 @@ from lictor.core.errors import (
 )
 
 Params: TypeAlias = Sequence[tuple[str, Any]]
+
+#: Seconds, about, until a request that was refused with 429 is sent again. Among many calls one is
+#: refused sooner or later; without this, that one would end a whole comparison.
+_LATER = (0.1, 0.3, 0.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +116,12 @@ class Transport:
         with an `index` then raises `ConnectionRenewed` rather than open a connection.
         """
         url = URL(self._url(path, params), encoded=True)
-        async with self._mapped(path):
-            answer = await self._exchange(method, url, data, _wait_of(params), watch=watch)
+        for pause in (*_LATER, None):
+            async with self._mapped(path):
+                answer = await self._exchange(method, url, data, _wait_of(params), watch=watch)
+            if answer.code != http.HTTPStatus.TOO_MANY_REQUESTS or pause is None:
+                break
+            await asyncio.sleep(pause * (0.5 + random.random()))  # noqa: S311 - not a secret
         if answer.code not in {http.HTTPStatus.OK, http.HTTPStatus.NOT_FOUND}:
             raise refusal(answer.code, answer.body, path)
         self._tell_contact()

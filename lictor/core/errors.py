@@ -156,6 +156,7 @@ class Conflict(ConsulError):
     """A compare-and-set lost against another writer, or a transaction was refused."""
 
     code = "consul.conflict"
+    exit_code = 1
 
 
 class NodeTaken(ConsulError):

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lictor.core.model.access import Rule
-from lictor.core.model.desired import DesiredChange, KvSnapshot
+from lictor.core.model.desired import DesiredChange, HoldOrder, KvSnapshot
 from lictor.core.model.explanation import CatalogNode, DnsSeen
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
@@ -258,6 +258,14 @@ class DesiredSource(Protocol):
         self, key: ServiceKey, change: DesiredChange, *, node: str | None = None
     ) -> None:
         """Edit one document with compare-and-set, keeping what it does not mention."""
+        ...
+
+    async def order_hold(self, order: HoldOrder, *, node: str) -> None:
+        """Order a hold, or its end, of the agent of another node; a new order replaces an old one."""
+        ...
+
+    async def taken_up(self, order: HoldOrder) -> None:
+        """Take away an order to this node, unless another one has replaced it."""
         ...
 
     def current(self) -> KvSnapshot | None:

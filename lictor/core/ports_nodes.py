@@ -17,12 +17,16 @@ class Nodes(Protocol):
     """All nodes as Consul KV knows them, and the lease of this node's name. Raises `ConsulError`."""
 
     def introduce(
-        self, facts: Callable[[], Mapping[str, object]], on_change: Callable[[Reason], None]
+        self,
+        facts: Callable[[], Mapping[str, object]],
+        on_change: Callable[[Reason], None],
+        on_loss: Callable[[], None] = lambda: None,
     ) -> None:
         """Say who we are, before anything else is called.
 
         `facts` gives the document of this node; its `agent`, `boot` and `lock` tell us from any
-        other agent. `on_change` hears of every change of `lease`.
+        other agent. `on_change` hears of every change of `lease`; `on_loss` is called when the
+        document that we had written is gone, so that Consul may have lost the rest of it too.
         """
         ...
 

@@ -110,6 +110,16 @@ def test_an_empty_journal_is_said_on_stderr(agent, run):
 # --- holds -----------------------------------------------------------------------------------
 
 
+def test_a_hold_of_another_node_names_the_node(agent, run):
+    fake = agent(hold=[result() | {"node": "b"}], release=[result() | {"node": "b"}])
+    done = run("hold", "piper", "--reason", "new fans", "--node", "b")
+    assert done.returncode == 0
+    assert done.stdout.splitlines()[1].split()[0] == "b"
+    assert fake.args("hold")["node"] == "b"
+    assert run("release", "piper", "--node", "b").returncode == 0
+    assert fake.args("release") == {"names": ["piper"], "node": "b"}
+
+
 def test_a_hold_says_why_and_how_long(agent, run):
     fake = agent(hold=[result()], release=[result(word="already")])
     done = run("hold", "piper", "--reason", "new fans", "--until", "30m", "--state", "maintenance")

@@ -226,8 +226,12 @@ async def test_after_consul_lost_its_state_the_documents_are_written_again(
     assert after.all_nodes[VLLM].override.state is DesiredState.STOPPED
     assert own_consul.get_kv("lictor/desired/host1/piper") == STOPPED
     assert own_consul.get_kv("lictor/desired/host1/unheard-of") == '{"state": "running"}'
-    assert [reason.code for reason in told] == ["desired.first_contact", "desired.restored"]
-    assert told[1].params == {"documents": 3}
+    assert [reason.code for reason in told] == [
+        "desired.first_contact",
+        "consul.emptied",
+        "desired.restored",
+    ]
+    assert told[2].params == {"documents": 3}
 
 
 async def test_the_next_agent_restores_too_unless_it_is_told_never_to(own_consul, connect):

@@ -243,3 +243,21 @@ async def test_all_nodes_are_read_and_hidden_ones_are_an_error(
     async with ConsulClient(acl_consul.http, token=blind) as client:
         with pytest.raises(Forbidden):
             await KvNodes(client, Lease(client, unique)).read()
+
+
+async def test_a_document_that_is_gone_is_told_once_and_written_again(make: Make, consul, unique):
+    lost: list[int] = []
+    lease = make("one")
+    lease.introduce(lambda: facts("one"), lambda _: None, lambda: lost.append(1))
+    await lease.claim()
+    await asyncio.sleep(1.1)  # a lease that was just renewed is not looked at
+    await lease.claim()
+    assert lost == []
+    assert consul.raw("DELETE", f"kv/lictor/nodes/{unique}").status == 200
+    await asyncio.sleep(1.1)
+    await lease.claim()
+    assert lost == [1]
+    assert stored(consul, unique)["Session"]
+    await asyncio.sleep(1.1)
+    await lease.claim()
+    assert lost == [1]

@@ -148,6 +148,20 @@ async def test_each_refusal_becomes_the_error_that_it_means(connect, status, bod
     assert reason_of(caught.value).code.startswith("consul.")
 
 
+async def test_a_request_that_was_one_too_many_is_sent_again_a_little_later(connect):
+    refused = iter(["429 Too Many Requests"] * 2)
+    async with liar(lambda _: answer('"10.0.0.1:8300"', status=next(refused, "200 OK"))) as server:
+        assert await connect(server.url).leader() == "10.0.0.1:8300"
+        assert len(server.requests) == 3
+
+
+async def test_a_limit_that_never_ends_is_told_after_a_few_tries(connect):
+    async with liar(lambda _: answer("", status="429 Too Many Requests")) as server:
+        with pytest.raises(RateLimited):
+            await connect(server.url).kv_put("a", "b")
+        assert len(server.requests) == 4
+
+
 async def test_a_redirect_is_not_followed(connect):
     async with liar(lambda _: answer('"elsewhere"')) as target:
         moved = answer("", status="307 Moved", headers=f"Location: {target.url}/v1/x\r\n")

@@ -5,11 +5,12 @@ from __future__ import annotations
 import asyncio
 import json
 from contextlib import aclosing
+from dataclasses import replace
 
 import pytest
 
 from lictor.consul_integration.desired import KvDesired
-from lictor.core.model.desired import DesiredChange, DesiredState
+from lictor.core.model.desired import DesiredChange, DesiredState, HoldOrder
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ParamSpec
@@ -179,3 +180,20 @@ async def test_without_the_sentinel_a_read_proves_nothing_until_somebody_confirm
         assert doubt.reason.code == "desired.sentinel_missing"
         await kv.source.confirm()
         await good(changes)
+
+
+async def test_an_order_to_hold_is_seen_until_it_is_taken_up(kv):
+    order = HoldOrder(PIPER, DesiredState.MAINTENANCE, "anna", "listen", 4e9, insist=True)
+    async with aclosing(kv.source.watch()) as changes:
+        assert (await good(changes)).hold_orders == ()
+        await kv.source.order_hold(order, node="host2")
+        await kv.source.order_hold(order, node="host1")
+        seen = await good(changes, lambda snapshot: snapshot.hold_orders)
+        (found,) = seen.hold_orders
+        assert replace(found, index=0) == order
+        assert seen.node == {}  # it is no document
+        await kv.source.order_hold(HoldOrder(PIPER, None, "bert"), node="host1")
+        await kv.source.taken_up(found)  # another order is there by now: it stays
+        later = await good(changes, lambda s: s.hold_orders and s.hold_orders[0].state is None)
+        await kv.source.taken_up(later.hold_orders[0])
+        await good(changes, lambda snapshot: not snapshot.hold_orders)

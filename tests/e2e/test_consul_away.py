@@ -131,6 +131,40 @@ def test_a_consul_that_came_back_empty_stops_nothing_and_is_filled_again(
     assert _pids(agent)[kept] == pids[kept]
 
 
+@pytest.mark.checklist(
+    11,
+    "an agent that stands still (SIGSTOP), services and documents in Consul",
+    "meanwhile Consul is restarted empty: no call of the agent ever fails",
+    "entries, documents, actual state and the lease are all written again; nothing stopped",
+)
+def test_a_consul_that_was_emptied_while_nobody_looked_is_filled_again(
+    make_agent: MakeAgent, own_consul: ConsulServer
+):
+    names = [unique("kept") for _ in range(3)]
+    agent = make_agent({name: web() for name in names}, consul=own_consul.http).start()
+    agent.wait_ready(*names)
+    _all_passing(agent, own_consul, *names)
+    order = f"lictor/desired/{agent.node}/{names[0]}"
+    own_consul.put_kv(order, {"state": "running", "by": "anna"})
+    actual = [f"lictor/actual/{agent.node}/{name}" for name in names]
+    for key in (*actual, f"lictor/nodes/{agent.node}"):
+        wait_until(lambda k=key: own_consul.get_kv(k), what=key)
+    wait_until(lambda: '"anna"' in (own_consul.get_kv(actual[0]) or ""), what="the order is read")
+    pids = _pids(agent)
+    agent.signal(signal.SIGSTOP)
+    try:
+        own_consul.restart(wipe=True)
+    finally:
+        agent.signal(signal.SIGCONT)
+    _all_passing(agent, own_consul, *names)
+    for key in (order, *actual, f"lictor/nodes/{agent.node}"):
+        wait_until(lambda k=key: own_consul.get_kv(k), what=f"{key} is there again")
+    assert json.loads(own_consul.get_kv(order) or "") == {"state": "running", "by": "anna"}
+    assert _pids(agent) == pids
+    told = [row["reason"] for row in agent.cli("events", "-o", "json").json]
+    assert told.count("consul.emptied") == 1
+
+
 def test_services_start_without_consul_and_are_registered_when_it_comes(
     make_agent: MakeAgent, own_consul: ConsulServer
 ):

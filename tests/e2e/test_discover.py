@@ -206,3 +206,35 @@ def test_a_watch_tells_each_change_and_outlives_consul(
     with watching(agent, "-o", "json") as out:
         rows = wait_until(lambda: out.read_text().splitlines(), what="all services")
         assert {row["service"] for row in json.loads(rows[0])} >= {"consul", "lictor"}
+
+
+def test_the_next_agent_answers_from_disk_while_consul_is_away(
+    make_agent: MakeAgent, own_consul: ConsulServer
+):
+    name = unique("kept")
+    foreign = {"Name": "foreign", "ID": "foreign-1", "Port": 4, "Tags": ["theirs"]}
+    assert own_consul.raw("PUT", "agent/service/register", foreign).status == 200
+    agent = make_agent({name: web()}, consul=own_consul.http).start()
+    agent.wait_ready(name)
+    Catalog(own_consul).wait_passing(name, agent.entry_id(name))
+    assert agent.cli("discover").code == 0  # an answer about everything is kept
+    own_consul.kill()
+    agent.kill9()
+    agent.start()
+    agent.wait_ready(name)
+    wait_until(lambda: agent.consul_state() != "ok")
+    said = agent.cli("discover", "foreign", "-o", "json")
+    assert said.code == 0, said
+    (row,) = said.json
+    assert (row["id"], row["port"], row["tags"]) == ("foreign-1", 4, ["theirs"])
+    assert row["cached"] is True
+    assert 0 < row["answer_age_s"] < 120
+    assert "this is what it said" in said.err
+    ours = agent.cli("discover", name, "-o", "json").json
+    assert [row["id"] for row in ours] == [agent.entry_id(name)]
+    assert agent.cli("discover", "never-heard-of").code == 4
+    own_consul.restart()
+    wait_until(
+        lambda: agent.cli("discover", name, "-o", "json").json[0]["cached"] is False,
+        what="Consul is asked again",
+    )

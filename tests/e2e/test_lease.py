@@ -20,6 +20,12 @@ def lease(agent: RunningAgent) -> str:
     return str(agent.ask("overview")["lease"]["state"])
 
 
+@pytest.mark.checklist(
+    28,
+    "two agents with a data_dir each and one node's name, the second started while Consul was away",
+    "Consul comes back; later the first agent is killed",
+    "the second writes nothing until the lease is free; then it has the same ids, none twice",
+)
 def test_an_agent_that_started_while_consul_was_away_runs_on_and_writes_nothing_until_it_may(
     make_agent: MakeAgent, own_consul: ConsulServer
 ):
@@ -62,6 +68,12 @@ def test_an_agent_that_started_while_consul_was_away_runs_on_and_writes_nothing_
     assert second.service_pid("piper") == pid
 
 
+@pytest.mark.checklist(
+    28,
+    "an agent that has the lease of its node",
+    "somebody else takes the lease",
+    "nothing is stopped and nothing written until it is free again; all of it is told",
+)
 def test_losing_the_lease_stops_nothing_and_is_told(
     make_agent: MakeAgent, own_consul: ConsulServer
 ):
@@ -89,3 +101,33 @@ def test_losing_the_lease_stops_nothing_and_is_told(
     codes = [line["reason"] for line in agent.cli("events", "-o", "json").json]
     assert "node.taken" in codes
     assert "lease.held" in codes
+
+
+@pytest.mark.checklist(
+    28,
+    "an agent that is registered; another is started on the same data_dir",
+    "the first one is killed",
+    "the other refused at once and wrote nothing; the next has the lease at once, same processes",
+)
+def test_a_second_agent_on_one_data_dir_writes_nothing_and_the_next_takes_over_at_once(
+    make_agent: MakeAgent, own_consul: ConsulServer
+):
+    agent = make_agent({"piper": web()}, consul=own_consul.http).start()
+    agent.wait_ready("piper")
+    catalog = Catalog(own_consul)
+    catalog.wait_passing("piper", agent.entry_id("piper"))
+    wait_until(lambda: lease(agent) == "held")
+    path, pid = f"kv/lictor/nodes/{agent.node}", agent.service_pid("piper")
+    before = own_consul.raw("GET", path).json[0]
+    refused = agent.cli("up", "-c", str(agent.config))
+    assert (refused.code, "already runs" in refused.err) == (1, True), refused
+    assert own_consul.raw("GET", path).json[0] == before
+    agent.kill9()
+    agent.start()
+    began = time.monotonic()
+    wait_until(lambda: lease(agent) == "held")
+    assert time.monotonic() - began < TTL / 2  # a second on a quiet machine
+    after = own_consul.raw("GET", path).json[0]
+    assert after["Session"] == before["Session"]  # it goes on with the session of the dead one
+    assert catalog.owned_by(agent.id).count(agent.entry_id("piper")) == 1
+    assert agent.service_pid("piper") == pid

@@ -170,6 +170,61 @@ def test_what_is_said_for_all_nodes_holds_where_a_node_says_nothing_itself(world
     b.wait_ready("piper")
 
 
+def test_a_service_of_another_node_is_held_and_released_from_here(world: World):
+    a, b = world.agents["a"], world.agents["b"]
+    held = a.cli("hold", "piper", "--node", "b", "--reason", "new disk", "-o", "json")
+    assert [(r["node"], r["service"], r["result"]) for r in held.json] == [("b", "piper", "done")]
+    b.wait_phase("piper", "stopped")
+    assert a.row("piper")["phase"] == "ready"
+    row = world.services("c")["b", "piper"]
+    assert (row["source"], row["why"], row["desired"]) == ("hold", "new disk", "stopped")
+    assert b.cli("start", "piper").code == 8  # there it counts as any hold does
+    assert world.clients["a"].raw("GET", "kv/lictor/desired/b/_holds/?keys").status == 404
+    # It is over an order through KV, and it is the same person's to change.
+    world.put("b/piper", {"state": "running", "by": "bert"})
+    end = (datetime.now(UTC) + timedelta(seconds=7)).replace(microsecond=0)
+    until = ("--until", end.isoformat())
+    again = a.cli("hold", "piper", "--node", "b", "--reason", "new disk", *until, "-o", "json")
+    assert again.json[0]["result"] == "done", again
+    assert round(world.services("c")["b", "piper"]["until"]) == round(end.timestamp())
+    b.wait_ready("piper")  # it ends by itself, at its time, on its own host
+    assert datetime.now(UTC) >= end
+    world.forget("b/piper")
+
+    maintenance = ("--state", "maintenance", "--reason", "listen")
+    assert a.cli("hold", "piper", "--node", "b", *maintenance).code == 0
+    b.wait_phase("piper", "ready")
+    wait_until(lambda: world.services("a")["b", "piper"]["desired"] == "maintenance")
+    released = a.cli("release", "piper", "--node", "b", "-o", "json")
+    assert [row["result"] for row in released.json] == ["done"]
+    wait_until(lambda: b.row("piper")["desired"] == "running")
+    kinds = {row["reason"] for row in b.cli("events", "--kind", "hold", "-o", "json").json}
+    assert {"hold.placed", "hold.expired", "hold.released"} <= kinds
+
+
+def test_a_hold_of_another_node_is_refused_as_it_would_be_there(world: World):
+    a, b = world.agents["a"], world.agents["b"]
+    hurt = a.cli("hold", "redis", "--node", "b", "--reason", "x")
+    assert (hurt.code, "brain" in hurt.err) == (8, True), hurt
+    assert a.cli("hold", "piper", "--node", "nowhere", "--reason", "x").code == 4
+    assert a.cli("hold", "vosk", "--node", "b", "--reason", "x").code == 4
+    assert a.cli("hold", "piper", "--node", "b").code == 2  # a hold has a reason
+    # What got past the asking side is judged again where it is to count.
+    order = {"state": "stopped", "by": "anna", "reason": "x", "id": "1"}
+    world.clients["a"].put_kv("lictor/desired/b/_holds/redis", order)
+    wait_until(
+        lambda: (
+            "outcome.refused"
+            in {row["reason"] for row in b.cli("events", "redis", "-o", "json").json}
+        )
+    )
+    assert b.row("redis")["phase"] == "ready"
+    world.clients["a"].put_kv("lictor/desired/b/_holds/piper", {"state": "nonsense"})
+    wait_until(lambda: "_holds/piper" in str(b.ask("overview")["warnings"]))
+    world.forget("b/_holds/piper")
+    wait_until(lambda: "_holds/piper" not in str(b.ask("overview")["warnings"]))
+
+
 def _desired(row: dict[str, Any]) -> tuple[str, int]:
     return row["desired"], round(row["until"] or 0)
 
@@ -196,6 +251,12 @@ def test_a_word_for_all_nodes_ends_at_its_time_on_each_of_them(world: World):
     world.forget("_all/piper")
 
 
+@pytest.mark.checklist(
+    29,
+    "three servers, three nodes with a Consul client each; one service on two of them",
+    "the entry of one is withdrawn",
+    "two instances with ids of their own; the other one stays",
+)
 def test_a_service_on_two_nodes_is_found_twice_and_removing_one_keeps_the_other(world: World):
     c = world.agents["c"]
 
@@ -260,10 +321,15 @@ def test_an_agent_that_dies_changes_nothing_for_the_others_and_is_shown_as_gone(
     waiting = a.cli("restart", "piper", "--node", "b", "--wait", "--timeout", "5s", "-o", "json")
     assert [row["result"] for row in waiting.json] == ["pending"]  # until its agent is back
     assert waiting.code == 124
+    held = a.cli("hold", "redis", "--node", "b", "--reason", "later", "-y", "-o", "json")
+    assert [row["result"] for row in held.json] == ["pending"]
     began = time.monotonic()
     b.start()
     wait_until(lambda: b.ask("overview")["lease"]["state"] == "held")
     assert time.monotonic() - began < TTL
+    b.wait_phase("redis", "stopped")  # the hold that waited for it
+    assert a.cli("release", "redis", "--node", "b").code == 0
+    b.wait_ready("redis")
     wait_until(lambda: b.row("piper")["pid"] not in {None, running}, what="it was restarted")
     b.wait_ready("piper")
     world.forget("b/piper")

@@ -13,7 +13,7 @@ import pytest
 from tests.e2e.conftest import MakeAgent
 from tests.support.agent import RunningAgent, unique, wait_until
 from tests.support.children import child, free_port
-from tests.support.tools import missing
+from tests.support.wall_clock import WallClock
 
 ALONE = {"consul": {"embedded": "never"}, "web": {"enabled": False}}
 DAY = 86400
@@ -54,32 +54,9 @@ def test_an_agent_that_stood_still_restarts_nothing_when_it_goes_on(make_agent: 
 # --- the wall clock -------------------------------------------------------------------------------
 
 
-class WallClock:
-    """The wall clock of one program, moved by libfaketime; its monotonic clock is the real one."""
-
-    def __init__(self, library: Path, folder: Path) -> None:
-        self._file = folder / "faketime"
-        self.env = {
-            "LD_PRELOAD": str(library),
-            "FAKETIME_TIMESTAMP_FILE": str(self._file),
-            "FAKETIME_NO_CACHE": "1",
-            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-        }
-        self.jump(0)
-
-    def jump(self, seconds: int) -> None:
-        """From now on it is off by so much."""
-        fresh = self._file.with_suffix(".new")
-        fresh.write_text(f"{seconds:+d}\n")
-        fresh.replace(self._file)
-
-
 @pytest.fixture
 def wall_clock(tmp_path: Path) -> WallClock:
-    found = sorted(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"))
-    if not found:
-        missing("libfaketime")
-    return WallClock(found[0], tmp_path)
+    return WallClock(tmp_path)
 
 
 def off_by(agent: RunningAgent) -> float:

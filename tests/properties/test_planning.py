@@ -121,7 +121,7 @@ def _acted(action: Action, wanted, state: ServiceState, now: float) -> ServiceSt
         now=now,
         wall=made.WALL + now,
     )
-    up = lifecycle.spawned(begun, Identity(1, 1, "b"))
+    up = lifecycle.spawned(begun, Identity(1, 1, "b"), want.spec)
     return lifecycle.ready(up, now=now)
 
 

@@ -63,6 +63,23 @@ class Hold:
 
 
 @dataclass(frozen=True, slots=True)
+class HoldOrder:
+    """An operator's word from another node about a service here: a hold, or its end (`state` None).
+
+    `until` is Unix seconds. `insist`: also if others need the service. `index` tells one order from
+    the next for the same service.
+    """
+
+    key: ServiceKey
+    state: DesiredState | None
+    by: str
+    reason: str = ""
+    until: float | None = None
+    insist: bool = False
+    index: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Entry:
     """One KV key as read: the document, or why it was refused. `text` is what was in KV."""
 
@@ -77,13 +94,14 @@ class KvSnapshot:
     """All documents below the prefix at one index, by service, for this node and for all nodes.
 
     The sentinel is already checked and left out. Keys that are no service name at all are in
-    `strays`, with the reason.
+    `strays`, with the reason. `hold_orders` are from other nodes, and not taken up yet.
     """
 
     node: Mapping[ServiceKey, Entry] = field(default_factory=dict)
     all_nodes: Mapping[ServiceKey, Entry] = field(default_factory=dict)
     strays: Mapping[str, Reason] = field(default_factory=dict)
     index: int = 0
+    hold_orders: tuple[HoldOrder, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ value is there is no secret. It is here, at the bottom, so that every part masks
 
 from __future__ import annotations
 
+import json
 import re
 
 MASK = "***"
@@ -21,3 +22,23 @@ def is_secret(name: str) -> bool:
 def shown(name: str, value: object) -> object:
     """The value as it may be shown: itself, or the mask."""
     return MASK if is_secret(name) else value
+
+
+def shown_document(text: str | bytes | None, limit: int = 300) -> str:
+    """A JSON document as it may be shown in a sentence: one line, secrets masked, cut to `limit`.
+
+    "nothing" for None; of a text that is no JSON object nothing but that is said.
+    """
+    if text is None:
+        return "nothing"
+    try:
+        document = json.loads(text)
+    except (ValueError, RecursionError):
+        document = None
+    if not isinstance(document, dict):
+        return "no document"
+    if isinstance(params := document.get("params"), dict):
+        document["params"] = {name: shown(name, value) for name, value in params.items()}
+    line = json.dumps(document, ensure_ascii=False, sort_keys=True)
+    clean = "".join(char if char.isprintable() else "?" for char in line)
+    return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"

@@ -50,9 +50,10 @@ def starting(
     )
 
 
-def spawned(state: ServiceState, identity: Identity) -> ServiceState:
-    """The program was executed; readiness is still to be shown."""
-    return replace(state, identity=identity, reason=because("starting.loading"))
+def spawned(state: ServiceState, identity: Identity, spec: ServiceSpec) -> ServiceState:
+    """The program was executed; readiness is still to be shown, in the time that it has for it."""
+    reason = because("starting.loading", startup=spec.health.startup)
+    return replace(state, identity=identity, reason=reason)
 
 
 def ready(state: ServiceState, *, now: float, output: str = "") -> ServiceState:
@@ -207,7 +208,11 @@ def in_doubt(state: ServiceState, why: Reason, *, now: float) -> ServiceState:
 
 
 def out_of_doubt(
-    state: ServiceState, *, now: float, before: tuple[Phase, Reason] | None = None
+    state: ServiceState,
+    spec: ServiceSpec,
+    *,
+    now: float,
+    before: tuple[Phase, Reason] | None = None,
 ) -> ServiceState:
     """It can be said again: as it was `before`, or (an earlier agent doubted) as what is known tells.
 
@@ -220,7 +225,8 @@ def out_of_doubt(
     elif state.ready_since is not None:
         phase, reason = Phase.READY, because("ready")
     else:
-        phase, reason = Phase.STARTING, because("starting.loading")
+        startup = spec.health.startup
+        phase, reason = Phase.STARTING, because("starting.loading", startup=startup)
     return replace(state, phase=phase, reason=reason, since=now)
 
 

@@ -42,6 +42,7 @@ from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
 from lictor.core.runtime.runner import Runner
+from lictor.core.runtime.succession import Succession
 from lictor.core.runtime.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -87,6 +88,7 @@ class Agent:
             dressed=lambda spec: self.gpus.dressed(self.one_run.dressed(spec)),
         )
         self.consul = ConsulSide(self)
+        self._succession = Succession(self)
         self._expiry: asyncio.TimerHandle | None = None
         self._ending = asyncio.Event()
         self._keep = False
@@ -203,6 +205,7 @@ class Agent:
         """Read config.yml again; raises `ConfigError` and changes nothing if it is wrong."""
         fresh = self.tools.load()
         changes = diff(self.config, fresh)
+        self._succession.note(self.config.services, fresh.services)
         self.config = fresh
         self._make_runners(self._specs())
         self.keeper.reconsider()
@@ -211,7 +214,7 @@ class Agent:
         return changes
 
     def _specs(self) -> dict[ServiceKey, ServiceSpec]:
-        return {**self._infrastructure, **self.config.services}
+        return {**self._infrastructure, **self._succession.staying(), **self.config.services}
 
     def _make_runners(self, specs: Mapping[ServiceKey, ServiceSpec]) -> None:
         """A runner for every defined service. A driver that we do not have yet starts nothing."""
@@ -270,7 +273,9 @@ class Agent:
         """What documents make of this host's config and holds."""
         wall, held = self.tools.clock.wall(), self.holds.held
         host = Host(mode=self.config.agent.mode, drivers=frozenset(self.tools.drivers))
-        return merge(self._specs().values(), documents, wall=wall, host=host, holds=held)
+        specs = self._specs().values()
+        merged = merge(specs, documents, wall=wall, host=host, holds=held)
+        return self._succession.in_turn(merged)
 
     def desired_changed(self) -> None:
         """A document, a hold or the config changed: merge again, and let it take effect."""

@@ -35,7 +35,7 @@ class CarefulRunner(Runner):
             if self.state.phase is Phase.UNKNOWN:
                 now = self._around.clock.now()
                 before, self._before = self._before, None
-                self._set(lifecycle.out_of_doubt(self.state, now=now, before=before))
+                self._set(lifecycle.out_of_doubt(self.state, self.spec, now=now, before=before))
         elif self._driver.kind in {"docker", "auto"} and self._is_contained():
             self._doubt = trouble
             self._set(self.state)
@@ -48,7 +48,7 @@ class CarefulRunner(Runner):
     def restore(self, state: ServiceState) -> None:
         """Take over where an earlier agent left off; its doubts were its own."""
         if state.phase is Phase.UNKNOWN:
-            state = lifecycle.out_of_doubt(state, now=self._around.clock.now())
+            state = lifecycle.out_of_doubt(state, self.spec, now=self._around.clock.now())
         super().restore(state)
 
     def adopt_stray(self) -> bool:

@@ -48,7 +48,7 @@ class ConsulSide:
         self._told: set[str] = set()
         self._broken: dict[ServiceKey, str] = {}
         self._registrar: Registrar | None = None
-        self.finder = Finder(agent.tools.clock)
+        self.finder = Finder(agent.tools.clock, agent.tools.store)
         self.checks = NamedChecks(
             agent.reconciler.runners, agent.tools.clock, agent.tools.prober, self.wake
         )
@@ -91,9 +91,10 @@ class ConsulSide:
             self.ports = await agent.tools.link.connect(
                 params_of=agent.params_of,
                 memory=agent.keeper.memory,
-                notify=lambda reason: agent.record("desired", "", reason),
+                notify=self._kv_told,
             )
-            self.ports.nodes.introduce(membership.facts_of(agent), self._lease_changed)
+            facts = membership.facts_of(agent)
+            self.ports.nodes.introduce(facts, self._lease_changed, self._begin_anew)
         if self._registrar is None:
             self._registrar = Registrar(
                 self.ports.registry,
@@ -120,12 +121,8 @@ class ConsulSide:
         agent = self._agent
         if reason.code == "consul.ok":
             agent.tools.link.remember()
-            self.groups.look_at_queries()
-            if self.ports is not None:
-                agent.publisher.begin_anew(self.ports.actual, *agent.reconciler.runners)
+            self._begin_anew()
             agent.background.keep("about", self._learn_about, once=True)
-            agent.background.keep("tidy", self._tidy, once=True)
-        if reason.code == "consul.ok":
             self._told.clear()
         if reason.code != self.state.code and reason.code not in self._told:
             # Once each, however often an outage changes its face.
@@ -133,6 +130,24 @@ class ConsulSide:
             agent.record("consul", "", reason)
         self.state = reason
         agent.bell.ring()
+
+    def _begin_anew(self) -> None:
+        """What Consul was told may be lost: tell it again, as far as it does not know it."""
+        agent = self._agent
+        self.groups.look_at_queries()
+        if self.ports is not None:
+            agent.publisher.begin_anew(self.ports.actual, *agent.reconciler.runners)
+        agent.background.keep("tidy", self._tidy, once=True)
+
+    def _kv_told(self, reason: Reason) -> None:
+        """What was done to KV unasked. A loss may be noticed here alone.
+
+        A Consul that was emptied and is back before anybody asked it anything looks as if it had
+        never been away: no call failed, and the registrar just finds its entries gone.
+        """
+        self._agent.record("desired", "", reason)
+        if reason.code == "consul.emptied":
+            self._begin_anew()
 
     async def _tidy(self) -> None:
         """Take out the records of services that are no longer defined here, whoever wrote them."""
@@ -201,6 +216,17 @@ class ConsulSide:
         if self._registrar is None:
             return None
         return self._registrar.in_catalog(registration_id(self._agent.node, key))
+
+    def shows_passing(self, key: ServiceKey) -> bool:
+        """Whether Consul's catalog shows a service passing; true where Consul is not known."""
+        registrar = self._registrar
+        if registrar is None or not registrar.good:
+            return True
+        known = self._known.get(key)
+        if known is None:
+            return False
+        want, _, entry = known
+        return not want.spec.registered if entry is None else registrar.passes(entry.registration)
 
     def said(self, service_id: str) -> str:
         """What we told the local Consul agent about an entry of ours; "" for anybody else's.

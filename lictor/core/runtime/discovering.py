@@ -66,13 +66,8 @@ def from_memory(found: Found) -> dict[str, Any] | None:
 
 async def discover(agent: Agent, args: dict[str, Any], emit: Emit) -> list[dict[str, Any]]:
     """Every instance, from Consul or, while it is away, from what it said last."""
-    ports = agent.consul.ports
-    if ports is None:
-        raise ConsulUnreachable(views.say(agent.consul.state))
     name, tag = args.get("name"), args.get("tag")
-    found = await agent.consul.finder.find(
-        ports.discovery, name, dc=args.get("dc"), near=args.get("near")
-    )
+    found = await _found(agent, name, args)
     notice = from_memory(found)
     if notice is not None:
         await emit({"notice": notice})
@@ -81,6 +76,17 @@ async def discover(agent: Agent, args: dict[str, Any], emit: Emit) -> list[dict[
         return [one for one in records if carries(one, tag)]
     there = {one.id for one in found.instances}
     return [*records, *_not_there(agent, name, there, found)]
+
+
+async def _found(agent: Agent, name: str | None, args: dict[str, Any]) -> Found:
+    ports, finder, dc = agent.consul.ports, agent.consul.finder, args.get("dc")
+    if ports is not None:
+        return await finder.find(ports.discovery, name, dc=dc, near=args.get("near"))
+    said = views.say(agent.consul.state)
+    found = finder.recall(name, dc=dc, away=Reason(agent.consul.state.code, {"message": said}))
+    if found is None:
+        raise ConsulUnreachable(said)
+    return found
 
 
 def _of_agent(agent: Agent, one: Instance, tag: str | None, found: Found) -> dict[str, Any]:

@@ -2,8 +2,8 @@
 
 Every good answer is remembered, and once a minute everything is asked for, so that there is something
 to remember. An answer from memory says how old it is. Since when an instance is in its state is known
-for what runs here, and for others from the moment at which a change was seen. What is remembered
-lives as long as the agent; it decides nothing and is written nowhere.
+for what runs here, and for others from the moment at which a change was seen. The last answer about
+everything is kept on disk too, for an agent that begins while Consul is away. It decides nothing.
 """
 
 from __future__ import annotations
@@ -16,10 +16,12 @@ from itertools import chain, repeat
 
 from lictor.core.errors import ConsulError
 from lictor.core.model.reason import Reason
-from lictor.core.ports import Clock, Discovery, Instance
+from lictor.core.ports import Clock, Discovery, Instance, Store
+from lictor.core.runtime.found_rows import instances_of, rows_of
 
 _EVERY = 60.0  # seconds between two questions for everything
 _AT_FIRST = (1.0, 5.0)  # seconds: what is registered here arrives bit by bit after the start
+_TABLE, _EVERYTHING, _AGE = "discovery", "everything", "age"
 _NAMES = 64  # answers about single services that are kept; the oldest goes
 
 
@@ -44,10 +46,13 @@ class _Answer:
 
 
 class Finder:
-    """The memory of one agent for what discovery said."""
+    """The memory of one agent for what discovery said. Without a `store` it ends with the agent."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, store: Store | None = None) -> None:
         self._clock = clock
+        self._store = store
+        self._loaded = False
+        self._kept: list[dict[str, object]] | None = None
         self._answers: dict[tuple[str | None, str | None], _Answer] = {}
         self._states: dict[tuple[str, str], tuple[str, float | None]] = {}
 
@@ -58,14 +63,45 @@ class Finder:
         try:
             instances = await discovery.discover(name, dc=dc, near=near)
         except ConsulError as error:
-            remembered = self._remembered(name, dc)
-            if remembered is None:
-                raise
             away = Reason(error.code, {"message": error.message})
-            age = self._clock.now() - remembered.now
-            return Found(remembered.instances, remembered.wall, age, away)
+            found = self.recall(name, dc=dc, away=away)
+            if found is None:
+                raise
+            return found
         self._remember(name, dc, instances)
         return Found(instances, self._clock.wall(), 0.0)
+
+    def recall(self, name: str | None, *, dc: str | None, away: Reason) -> Found | None:
+        """What is remembered of `name`, while Consul cannot be asked; None: nothing is."""
+        if not self._loaded:
+            self.load()
+        remembered = self._remembered(name, dc)
+        if remembered is None:
+            return None
+        age = self._clock.now() - remembered.now
+        return Found(remembered.instances, remembered.wall, age, away)
+
+    def load(self) -> None:
+        """What the agent before this one was told last. What it saw since when is not known."""
+        self._loaded = True
+        rows = self._store.load(_TABLE) if self._store is not None else {}
+        instances = instances_of(rows.get(_EVERYTHING, {}).get("instances"))
+        at = rows.get(_AGE, {}).get("at")
+        if instances is None or not isinstance(at, int | float) or (None, None) in self._answers:
+            return
+        # By the wall clock, which is all that two boots have in common; it may have been put back.
+        age = max(0.0, self._clock.wall() - at)
+        self._answers[None, None] = _Answer(instances, self._clock.now() - age, float(at))
+
+    def _keep_on_disk(self, instances: Sequence[Instance]) -> None:
+        if self._store is None:
+            return
+        rows = rows_of(instances)
+        if rows is None or rows != self._kept:
+            self._kept = rows
+            row = None if rows is None else {"instances": rows}
+            self._store.save(_TABLE, _EVERYTHING, row)
+        self._store.save(_TABLE, _AGE, {"at": self._clock.wall()})
 
     async def keep_remembering(self, discovery: Discovery) -> None:
         """Ask for everything once a minute, for ever; a failure leaves what is remembered."""
@@ -82,6 +118,8 @@ class Finder:
     def _remember(self, name: str | None, dc: str | None, instances: Sequence[Instance]) -> None:
         self._answers.pop((name, dc), None)
         self._answers[name, dc] = _Answer(instances, self._clock.now(), self._clock.wall())
+        if name is None and dc is None:
+            self._keep_on_disk(instances)
         single = [key for key in self._answers if key[0] is not None]
         for key in single[: len(single) - _NAMES]:
             del self._answers[key]

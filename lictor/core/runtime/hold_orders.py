@@ -10,21 +10,26 @@ import asyncio
 from datetime import UTC, datetime
 from typing import Any
 
-from lictor.core.errors import Refused, UsageError
-from lictor.core.model.desired import DesiredState, Hold
+from lictor.core.errors import LictorError, Refused, UsageError
+from lictor.core.model.desired import DesiredState, Hold, HoldOrder
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.overrides import hold_of
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
+from lictor.core.runtime.hold_inbox import HoldInbox
 from lictor.core.runtime.meant import services_meant
 from lictor.core.runtime.refusals import refuse_infrastructure, refuse_to_hurt, told
+from lictor.core.runtime.remote_holds import RemoteHolds
 
 _ON_DISK = 3.0  # seconds that a disk may take before the answer says that it did not
 
 #: A reason is shown in one line of a table.
 _LONGEST = 200
+
+#: For an order of which the services are found on the other node.
+_NOBODY = ServiceKey("nobody")
 
 
 class HoldOrders:
@@ -33,20 +38,27 @@ class HoldOrders:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self.ops = {"hold": self._hold, "release": self._release}
+        agent.keeper.inbox = HoldInbox(agent.tools.store, self._from_afar)
 
     async def _hold(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
-        agent = self._agent
-        keys = self._keys(args)
+        wall, insist = self._agent.tools.clock.wall(), bool(args.get("yes"))
         hold = Hold(
             state=_state(args),
             by=who,
             reason=_reason(args),
-            since=agent.tools.clock.wall(),
-            until=until_from(args, agent.tools.clock.wall()),
+            since=wall,
+            until=until_from(args, wall),
         )
+        if self._is_elsewhere(args):
+            order = HoldOrder(_NOBODY, hold.state, who, hold.reason, hold.until, insist)
+            return await self._send(order, args)
+        return await once_on_disk(self._agent, self._place(self._keys(args), hold, insist=insist))
+
+    def _place(self, keys: list[ServiceKey], hold: Hold, *, insist: bool) -> list[dict[str, Any]]:
+        agent, who = self._agent, hold.by
         meant = services_meant(agent, [str(key) for key in keys])
         refuse_infrastructure(agent, meant)
-        if hold.state is DesiredState.STOPPED and not args.get("yes"):
+        if hold.state is DesiredState.STOPPED and not insist:
             refuse_to_hurt(agent, meant, "stop")
         for key in keys:
             self._refuse_anothers(key, who)
@@ -60,12 +72,42 @@ class HoldOrders:
                 agent.record("hold", str(key), what, who=who, outcome="done", until=hold.until)
             rows.append(_row(key, told(hold), "already" if same else "done"))
         agent.desired_changed()
-        return await once_on_disk(agent, rows)
+        return rows
 
     async def _release(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
+        why = " ".join(str(args.get("reason") or "").split())[:_LONGEST]
+        if self._is_elsewhere(args):
+            return await self._send(HoldOrder(_NOBODY, None, who, why), args)
+        return await once_on_disk(self._agent, self._let_go(self._keys(args), who, why))
+
+    def _is_elsewhere(self, args: dict[str, Any]) -> bool:
+        return args.get("node") not in {None, "", self._agent.node}
+
+    async def _send(self, order: HoldOrder, args: dict[str, Any]) -> list[dict[str, Any]]:
+        names = list(args.get("names") or ())
+        if not names:
+            raise UsageError("Which service? A hold names each one.")
+        return await RemoteHolds(self._agent).send(order, str(args["node"]), names)
+
+    def _from_afar(self, order: HoldOrder) -> None:
+        """Carry out what was ordered on another node, or tell the journal why not."""
+        agent, wall = self._agent, self._agent.tools.clock.wall()
+        if order.until is not None and order.until <= wall:
+            return
+        try:
+            services_meant(agent, [str(order.key)])
+            if order.state is None:
+                self._let_go([order.key], order.by, order.reason)
+            else:
+                hold = Hold(order.state, order.by, order.reason, wall, order.until)
+                self._place([order.key], hold, insist=order.insist)
+        except LictorError as error:
+            verb = "hold" if order.state is not None else "release"
+            why = because("outcome.refused", verb=verb, by=order.by, why=error.message)
+            agent.record("outcome", str(order.key), why, who=order.by, outcome="refused")
+
+    def _let_go(self, keys: list[ServiceKey], who: str, why: str) -> list[dict[str, Any]]:
         agent = self._agent
-        why = str(args.get("reason") or "")
-        keys = self._keys(args)
         found = {key: self._covered(key) for key in keys}
         for key in keys:
             self._refuse_part_of_whole(key, found[key])
@@ -81,7 +123,7 @@ class HoldOrders:
             if not found[key]:
                 rows.append(_row(key, [because("hold.none")], "already"))
         agent.desired_changed()
-        return await once_on_disk(agent, rows)
+        return rows
 
     def _keys(self, args: dict[str, Any]) -> list[ServiceKey]:
         """The keys as typed: `piper` is the whole service. Unknown names raise."""

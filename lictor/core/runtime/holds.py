@@ -1,7 +1,7 @@
 """Holds: an operator's word that no document of KV can overrule.
 
 They live in the store of this host, so that they survive the agent and count while Consul is away;
-other nodes learn of them from the actual state only. Which hold counts is decided in
+other nodes learn of them from the actual state, and order one through KV (`hold_inbox`). Which hold counts is decided in
 `planning.overrides`; here they are kept, and ended when their time is over. Nothing here starts or
 stops a service.
 """

@@ -15,15 +15,18 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from lictor.core.errors import ConsulError, Forbidden
+from lictor.core.errors import Conflict, ConsulError, Forbidden
 from lictor.core.model.desired import Desired, DesiredChange, DesiredState, KvSnapshot, Override
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
+from lictor.core.model.secret import shown_document
 from lictor.core.planning.absence import HeldBack, hold_back
 from lictor.core.planning.overrides import InForce, keep_good
 from lictor.core.ports import DesiredSource, Store
 from lictor.core.runtime.codec import override_from, override_row
+from lictor.core.runtime.hold_inbox import HoldInbox
+from lictor.core.runtime.order_words import as_document
 
 log = logging.getLogger(__name__)
 
@@ -39,7 +42,7 @@ class DesiredKeeper:
     """Owns the documents in force. Lives in the event loop's thread.
 
     `merged` gives the desired state that documents make on this host. `held` is a change that is
-    only inferred from absence and waits for `confirm`.
+    only inferred from absence and waits for `confirm`. `inbox` hears of orders to hold a service.
     """
 
     def __init__(
@@ -50,6 +53,7 @@ class DesiredKeeper:
         merged: Callable[[InForce], Desired],
     ) -> None:
         self.held: HeldBack | None = None
+        self.inbox: HoldInbox | None = None
         self._merged = merged
         self._believed = False
         self._push_failure: ConsulError | None = None
@@ -128,6 +132,8 @@ class DesiredKeeper:
             # For the next agent: what its operator's orders will have been based on.
             self._store.save("kv", "texts", texts)
         self._accept(snapshot, await self._push())
+        if self.inbox is not None and self._source is not None:
+            await self.inbox.take(self._source, snapshot.hold_orders)
 
     def _accept(self, snapshot: KvSnapshot, ours: Iterable[ServiceKey]) -> None:
         """Take a snapshot; of the documents `ours` what was ordered here stands.
@@ -200,8 +206,10 @@ class DesiredKeeper:
         ours: set[ServiceKey] = set()
         async with self._pushing:
             for key, pending in list(self._pending.items()):
-                if self._texts.get(str(key)) != pending.base:
-                    self._on_event(str(key), because("pending.overtaken"))
+                if (theirs := self._texts.get(str(key))) != pending.base:
+                    asked = as_document(pending.changes)
+                    both = because("pending.overtaken", theirs=shown_document(theirs), ours=asked)
+                    self._on_event(str(key), both)
                     self._forget_pending(key)
                     continue
                 ours.add(key)
@@ -230,7 +238,10 @@ class DesiredKeeper:
     # --- writing ------------------------------------------------------------------------
 
     async def change(self, key: ServiceKey, change: DesiredChange) -> bool:
-        """Write one change to KV; True if it is written, False if it waits for Consul."""
+        """Write one change to KV; True if it is written, False if it waits for Consul.
+
+        Raises `Conflict` where others write the same document all the time: theirs stands.
+        """
         if key in self._pending:
             async with self._pushing:  # what is being written now goes before this
                 pass
@@ -250,6 +261,8 @@ class DesiredKeeper:
         try:
             async with asyncio.timeout(_PATIENCE):
                 await self._source.change(key, change)
+        except Conflict:
+            raise
         except ConsulError as error:
             log.warning("order kept for later, Consul did not take it: %s", error.message)
             return False

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
 from lictor.core.model.desired import DesiredChange
 from lictor.core.model.reason import Reason, because
-from lictor.core.model.secret import shown
+from lictor.core.model.secret import shown, shown_document
 
 _WORDS = {"running": "start", "stopped": "stop"}
 
@@ -34,6 +36,20 @@ def rfc3339(moment: datetime) -> str:
 def unix(text: str) -> float:
     """The same in seconds since 1970."""
     return datetime.fromisoformat(text).timestamp()
+
+
+def as_document(changes: Iterable[DesiredChange]) -> str:
+    """What orders for one document ask of it, in the words of the document."""
+    asked: dict[str, object] = {}
+    for change in changes:
+        if change.remove or change.anew:
+            asked.clear()
+        given = {name: getattr(change, name) for name in ("state", "restart", "until")}
+        asked |= {name: value for name, value in given.items() if value is not None}
+        if change.params or change.unset_params:
+            asked["params"] = {**change.params, **dict.fromkeys(change.unset_params)}
+        asked |= {"by": change.by} if change.by else {}
+    return shown_document(json.dumps(asked, default=str) if asked else None)
 
 
 def spoken(change: DesiredChange) -> Reason:

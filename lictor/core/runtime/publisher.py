@@ -38,6 +38,7 @@ class Publisher:
         self._document = document
         self._jitter = jitter
         self._anew = asyncio.Event()
+        self._beginnings = 0
         self._dirty: set[ServiceKey] = set()
         self._written: dict[ServiceKey, Mapping[str, Any] | None] = {}
         self._wake = asyncio.Event()
@@ -50,6 +51,7 @@ class Publisher:
     def begin_anew(self, sink: ActualSink, *keys: ServiceKey) -> None:
         """Consul is back: what it was told before it went does not count any more."""
         self._written.clear()
+        self._beginnings += 1
         sink.forget()
         self.touch(*keys)
         self._anew.set()
@@ -78,6 +80,7 @@ class Publisher:
     async def flush(self, sink: ActualSink) -> ConsulError | None:
         """Write what changed, now; why Consul did not take it, if so."""
         dirty, self._dirty = self._dirty, set()
+        begun = self._beginnings
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         documents = {key: self._document(key) for key in dirty}
         changed = {
@@ -94,5 +97,6 @@ class Publisher:
         except ConsulError as error:
             self._dirty |= changed.keys()
             return error
-        self._written.update(changed)
+        if begun == self._beginnings:  # else Consul may have lost it again since
+            self._written.update(changed)
         return None

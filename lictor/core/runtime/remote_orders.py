@@ -49,7 +49,7 @@ class Verb:
 
 
 @dataclass(frozen=True, slots=True)
-class _Place:
+class Place:
     """One service on one node, and the restart that was ordered of it (Unix seconds).
 
     `shared`: the order is the one for all nodes, which the node's own document overrules.
@@ -69,11 +69,7 @@ class RemoteOrders:
 
     async def change(self, verb: Verb, node: str, names: Sequence[object], emit: Emit) -> Any:
         """Write what was ordered, and wait for it if asked; a row for each service and node."""
-        if node != ALL_NODES and not is_label(node):
-            raise UsageError(f"{node!r} is no name of a node.")
-        ports = self._ports()
-        nodes = self._nodes_meant(node, await ports.nodes.read())
-        places = _places(nodes, names, node)
+        ports, nodes, places = await self.meant(node, names)
         if names:
             self._refuse(verb, nodes, places)
         free = [place for place in places if _hold(nodes, place, verb) is None]
@@ -86,6 +82,16 @@ class RemoteOrders:
         done = await self._wait(verb, ordered, emit) if verb.wait else {}
         after = {seen.node: seen for seen in await ports.nodes.read()}
         return [self._row(after, place, done, held=place not in free) for place in places]
+
+    async def meant(
+        self, node: str, names: Sequence[object]
+    ) -> tuple[ConsulPorts, dict[str, NodeSeen], list[Place]]:
+        """The way to Consul, the nodes meant by `node`, and every service meant on them."""
+        if node != ALL_NODES and not is_label(node):
+            raise UsageError(f"{node!r} is no name of a node.")
+        ports = self._ports()
+        nodes = self._nodes_meant(node, await ports.nodes.read())
+        return ports, nodes, _places(nodes, names, node)
 
     def _ports(self) -> ConsulPorts:
         ports = self._agent.consul.ports
@@ -104,17 +110,17 @@ class RemoteOrders:
             )
         return found
 
-    def _refuse(self, verb: Verb, nodes: Mapping[str, NodeSeen], places: Sequence[_Place]) -> None:
+    def _refuse(self, verb: Verb, nodes: Mapping[str, NodeSeen], places: Sequence[Place]) -> None:
         """Refuse what the other agent would refuse."""
         for place in places:
             hold = _hold(nodes, place, verb)
             if hold is not None:
                 raise Refused(
                     f"{place.key} is held on node {place.node}. {hold.get('sentence') or ''}",
-                    hint=f"`lictor release {place.key}` on that node ends it.",
+                    hint=f"`lictor release {place.key} --node {place.node}` ends it.",
                     code="held",
                 )
-            hurt = _hurt(nodes[place.node], place, places)
+            hurt = hurt_there(nodes[place.node], place, places)
             if hurt and verb.name in {"stop", "restart"} and not verb.insist:
                 raise Refused(
                     f"To {verb.name} {place.key} on node {place.node} would hurt what needs it:"
@@ -128,9 +134,9 @@ class RemoteOrders:
         verb: Verb,
         node: str,
         keys: Sequence[ServiceKey],
-        places: Sequence[_Place],
+        places: Sequence[Place],
         nodes: Mapping[str, NodeSeen],
-    ) -> list[_Place]:
+    ) -> list[Place]:
         """Write each document once, with compare-and-set; the places with what they wait for."""
         now = self._agent.tools.clock.wall()
         restart = _restart_time(verb, places, nodes, now)
@@ -144,7 +150,7 @@ class RemoteOrders:
         return [replace(place, restart=restart, shared=shared) for place in places]
 
     async def _wait(
-        self, verb: Verb, places: Sequence[_Place], emit: Emit
+        self, verb: Verb, places: Sequence[Place], emit: Emit
     ) -> dict[tuple[str, ServiceKey], str]:
         """Look until each has an outcome; raises `TimedOut`."""
         ports, loop = self._ports(), asyncio.get_running_loop()
@@ -168,7 +174,7 @@ class RemoteOrders:
     def _row(
         self,
         nodes: Mapping[str, NodeSeen],
-        place: _Place,
+        place: Place,
         done: Mapping[tuple[str, ServiceKey], str],
         *,
         held: bool,
@@ -190,18 +196,18 @@ class RemoteOrders:
         }
 
 
-def _places(nodes: Mapping[str, NodeSeen], names: Sequence[object], node: str) -> list[_Place]:
+def _places(nodes: Mapping[str, NodeSeen], names: Sequence[object], node: str) -> list[Place]:
     """Every service meant, on every node meant; raises `NoSuchService` for a name on none."""
     everywhere = [(seen.node, key) for seen in nodes.values() for key in sorted(seen.services)]
     if not names:
-        return [_Place(*one) for one in everywhere]
-    found: dict[_Place, None] = {}
+        return [Place(*one) for one in everywhere]
+    found: dict[Place, None] = {}
     for name in names:
         try:
             wanted = ServiceKey.parse(str(name))
         except BadName as error:
             raise NoSuchService(f"No service {name!r}: {error}.") from None
-        there = [_Place(*one) for one in everywhere if meant(one[1], wanted)]
+        there = [Place(*one) for one in everywhere if meant(one[1], wanted)]
         if not there:
             have = ", ".join(sorted({str(key) for _, key in everywhere})) or "none"
             where = "any node" if node == ALL_NODES else f"node {node}"
@@ -210,7 +216,7 @@ def _places(nodes: Mapping[str, NodeSeen], names: Sequence[object], node: str) -
     return list(found)
 
 
-def _hold(nodes: Mapping[str, NodeSeen], place: _Place, verb: Verb) -> Mapping[str, Any] | None:
+def _hold(nodes: Mapping[str, NodeSeen], place: Place, verb: Verb) -> Mapping[str, Any] | None:
     """The document of a service that somebody holds against this verb; None: it may be done."""
     document = nodes[place.node].services.get(place.key, {})
     if document.get("source") != "hold":
@@ -220,7 +226,8 @@ def _hold(nodes: Mapping[str, NodeSeen], place: _Place, verb: Verb) -> Mapping[s
     return document
 
 
-def _hurt(seen: NodeSeen, place: _Place, places: Sequence[_Place]) -> list[str]:
+def hurt_there(seen: NodeSeen, place: Place, places: Sequence[Place]) -> list[str]:
+    """What runs on that node, needs the service, and is not among `places` itself."""
     moved = {other.key for other in places if other.node == place.node}
     return [
         str(key)
@@ -232,7 +239,7 @@ def _hurt(seen: NodeSeen, place: _Place, places: Sequence[_Place]) -> list[str]:
 
 
 def _restart_time(
-    verb: Verb, places: Sequence[_Place], nodes: Mapping[str, NodeSeen], now: float
+    verb: Verb, places: Sequence[Place], nodes: Mapping[str, NodeSeen], now: float
 ) -> float | None:
     """When the restart is to have been ordered; None: none is needed.
 
@@ -267,12 +274,12 @@ def _change(
     if end is None and (document.get("params") or document.get("state") == "stopped"):
         raise UsageError(
             "What was set there for good would end then too.",
-            hint="`lictor hold … --until …` on that node ends by itself and brings back what was.",
+            hint="`lictor hold … --node … --until …` ends by itself and brings back what was.",
         )
     return change
 
 
-def _outcome(verb: Verb, seen: NodeSeen | None, place: _Place) -> str:
+def _outcome(verb: Verb, seen: NodeSeen | None, place: Place) -> str:
     """`done`, `failed` when waiting is hopeless, `pending` while its agent is away, else "" ."""
     if seen is None or agent_state(seen) != "running":
         return "pending"
@@ -296,7 +303,7 @@ def _outcome(verb: Verb, seen: NodeSeen | None, place: _Place) -> str:
     return "failed" if phase in _ENDED_BADLY else ""
 
 
-def _item(nodes: Mapping[str, NodeSeen], place: _Place, elapsed: float) -> dict[str, Any]:
+def _item(nodes: Mapping[str, NodeSeen], place: Place, elapsed: float) -> dict[str, Any]:
     seen = nodes.get(place.node) or NodeSeen(place.node)
     document = seen.services.get(place.key, {})
     return {

@@ -142,7 +142,7 @@ class Runner:
             now=clock.now(),
             wall=clock.wall(),
         )
-        self.state = lifecycle.spawned(begun, found.identity)
+        self.state = lifecycle.spawned(begun, found.identity, self.spec)
         self._adopt(found)
         return True
 
@@ -231,7 +231,7 @@ class Runner:
             self._run_ended(Reason(error.reason_code, params), None, detail=error.message)
             return
         self._running = running
-        self._set(lifecycle.spawned(self.state, running.identity))
+        self._set(lifecycle.spawned(self.state, running.identity, spec))
         self._watch = asyncio.create_task(self._watch_exit(running))
         await self._await_ready(self.state.started or self._around.clock.now())
 

@@ -9,11 +9,19 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import AsyncGenerator, Callable, Mapping
+from dataclasses import replace
 from datetime import datetime
 from typing import Any
 
 from lictor.core.errors import ConsulError
-from lictor.core.model.desired import DesiredChange, DesiredState, Entry, KvSnapshot, Override
+from lictor.core.model.desired import (
+    DesiredChange,
+    DesiredState,
+    Entry,
+    HoldOrder,
+    KvSnapshot,
+    Override,
+)
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
@@ -45,6 +53,7 @@ class FakeDesired:
         self._failure: ConsulError | None = None
         self._read = False
         self._bell = asyncio.Event()
+        self._orders: dict[str, dict[ServiceKey, HoldOrder]] = {}
 
     def put(self, key: str, document: Mapping[str, Any] | str | None, node: str = "") -> None:
         """Write (None: delete) one document, as text or as fields."""
@@ -76,7 +85,8 @@ class FakeDesired:
         while True:
             bell = self._bell
             reason = because(self._failure.code) if self._failure is not None else self._unknown
-            found = dict(self._texts[self.node]), dict(self._texts[ALL_NODES])
+            orders = dict(self._orders.get(self.node, {}))
+            found = dict(self._texts[self.node]), dict(self._texts[ALL_NODES]), orders
             if (reason or found) != last:
                 last = reason or found
                 if reason is None:
@@ -98,6 +108,25 @@ class FakeDesired:
         if text != before:
             self.put(str(key), text, node or "")
 
+    async def order_hold(self, order: HoldOrder, *, node: str) -> None:
+        """Order a hold; a new order for the same service replaces the old one."""
+        await asyncio.sleep(0)
+        if self._failure is not None:
+            raise self._failure
+        self._index += 1
+        self._orders.setdefault(node, {})[order.key] = replace(order, index=self._index)
+        self._ring()
+
+    async def taken_up(self, order: HoldOrder) -> None:
+        """Take away exactly this order."""
+        await asyncio.sleep(0)
+        if self._failure is not None:
+            raise self._failure
+        mine = self._orders.setdefault(self.node, {})
+        if mine.get(order.key) == order:
+            del mine[order.key]
+            self._ring()
+
     def current(self) -> KvSnapshot | None:
         """The last good read, judged by what `params_of` says now."""
         return self._snapshot() if self._read else None
@@ -115,7 +144,8 @@ class FakeDesired:
 
     def _snapshot(self) -> KvSnapshot:
         node, everywhere = self._entries(self.node), self._entries(ALL_NODES)
-        return KvSnapshot(node=node, all_nodes=everywhere, index=self._index)
+        orders = tuple(self._orders.get(self.node, {}).values())
+        return KvSnapshot(node, everywhere, index=self._index, hold_orders=orders)
 
     def _entries(self, folder: str) -> dict[ServiceKey, Entry]:
         entries: dict[ServiceKey, Entry] = {}

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import pytest
 
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
+from lictor.core.model.spec import ServiceSpec
 from lictor.core.model.state import Health, Identity, Phase
 from lictor.core.planning import lifecycle
 from lictor.core.planning.registration import Owner, wanted
 from tests.core.build import NOW, desired, now_in, steps, want
+
+SPEC = ServiceSpec(key=ServiceKey("piper"))
 
 OWNER = Owner(uuid="u", node="n")
 MUTE = because("docker.unreachable", address="a", why="w")
@@ -43,11 +47,11 @@ def test_nothing_is_planned_for_it_whatever_is_wanted(state):
 
 def test_it_is_again_what_it_was_or_what_is_known_tells():
     before = (Phase.UNHEALTHY, because("unhealthy", output="x"))
-    again = lifecycle.out_of_doubt(doubted("unhealthy"), now=NOW, before=before)
+    again = lifecycle.out_of_doubt(doubted("unhealthy"), SPEC, now=NOW, before=before)
     assert (again.phase, again.reason) == before
     for phase, found in (("ready", "ready"), ("starting", "starting")):
-        assert lifecycle.out_of_doubt(doubted(phase), now=NOW).phase.value == found
-    lost = lifecycle.out_of_doubt(doubted("queued"), now=NOW)
+        assert lifecycle.out_of_doubt(doubted(phase), SPEC, now=NOW).phase.value == found
+    lost = lifecycle.out_of_doubt(doubted("queued"), SPEC, now=NOW)
     assert (lost.phase, lost.reason.code) == (Phase.STOPPED, "stopped.start_unknown")
     assert lost.identity is None
     assert doubted("ready").identity == Identity(42, 7, "boot")

@@ -3,12 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+from dataclasses import replace
+from typing import ClassVar
 
 import pytest
 
 from lictor.core.errors import ConsulUnreachable
+from lictor.core.model.reason import because
 from lictor.core.ports import Instance
 from lictor.core.runtime.finder import Finder
+from lictor.core.runtime.found_rows import MOST
+from lictor.core.testing import MemoryStore
 from tests.core.virtual import LoopClock, virtual
 
 
@@ -93,3 +98,91 @@ async def test_the_memory_of_single_names_is_bounded():
     await finder.find(consul, "n199", dc=None, near=None)
     with pytest.raises(ConsulUnreachable):
         await finder.find(consul, "n0", dc=None, near=None)
+
+
+def again(store: MemoryStore, clock: LoopClock) -> Finder:
+    """The finder of the next agent on the same disk."""
+    later = Finder(clock, MemoryStore(store))
+    later.load()
+    return later
+
+
+AWAY = because("consul.unreachable", message="nobody there")
+
+
+@virtual
+async def test_the_next_agent_answers_from_disk_with_the_true_age():
+    store, clock = MemoryStore(), LoopClock()
+    there = [one(), one("hello", health="critical")]
+    await Finder(clock, store).find(Consul(*there), None, dc=None, near=None)
+    await asyncio.sleep(40)
+    later = again(store, clock)
+    found = later.recall(None, dc=None, away=AWAY)
+    assert list(found.instances) == there
+    assert found.age == pytest.approx(40)
+    assert [each.id for each in later.recall("hello", dc=None, away=AWAY).instances] == ["id-hello"]
+    assert later.recall(None, dc="east", away=AWAY) is None
+    assert later.since(one()) is None  # what happened while no agent ran was seen by nobody
+    fresh = await later.find(Consul(one()), None, dc=None, near=None)
+    assert (fresh.away, len(fresh.instances)) == (None, 1)
+
+
+@virtual
+async def test_an_answer_that_says_nothing_new_is_not_written_again():
+    class Counting(MemoryStore):
+        saved: ClassVar[list[str]] = []
+
+        def save(self, table, key, row):
+            self.saved.append(key)
+            super().save(table, key, row)
+
+    store = Counting()
+    finder = Finder(LoopClock(), store)
+    for _ in range(3):
+        await finder.find(Consul(one()), None, dc=None, near=None)
+    assert store.saved.count("everything") == 1
+    assert store.saved.count("age") == 3
+
+
+@virtual
+async def test_what_is_kept_on_disk_is_bounded_and_never_half_an_answer():
+    store, clock = MemoryStore(), LoopClock()
+    finder = Finder(clock, store)
+    await finder.find(Consul(one()), None, dc=None, near=None)
+    many = [replace(one(), id=f"i{number}") for number in range(MOST + 1)]
+    await finder.find(Consul(*many), None, dc=None, near=None)
+    assert again(store, clock).recall(None, dc=None, away=AWAY) is None
+    large = [replace(one(), id=f"i{n}", meta={"m": "x" * 500}) for n in range(MOST)]
+    await finder.find(Consul(*large), None, dc=None, near=None)
+    assert again(store, clock).recall(None, dc=None, away=AWAY) is None
+    wordy = [replace(one(), output="y" * 4000)]
+    await finder.find(Consul(*wordy), None, dc=None, near=None)
+    (kept,) = again(store, clock).recall(None, dc=None, away=AWAY).instances
+    assert len(kept.output) == 200
+
+
+@pytest.mark.parametrize(
+    "rows",
+    [
+        {"everything": {"instances": [{"id": "x"}]}, "age": {"at": 1.0}},
+        {"everything": {"instances": "x"}, "age": {"at": 1.0}},
+        {"everything": {"instances": [5]}, "age": {"at": 1.0}},
+        {"everything": {"instances": []}},
+        {"everything": {"instances": []}, "age": {"at": "yesterday"}},
+        {"age": {"at": 1.0}},
+    ],
+)
+@virtual
+async def test_rows_that_make_no_sense_are_no_answer(rows):
+    store = MemoryStore()
+    for key, row in rows.items():
+        store.save("discovery", key, row)
+    assert again(store, LoopClock()).recall(None, dc=None, away=AWAY) is None
+
+
+@virtual
+async def test_a_clock_that_was_put_back_makes_no_answer_of_the_future():
+    store, clock = MemoryStore(), LoopClock()
+    await Finder(clock, store).find(Consul(one()), None, dc=None, near=None)
+    store.save("discovery", "age", {"at": clock.wall() + 3600})
+    assert again(store, clock).recall(None, dc=None, away=AWAY).age == 0.0

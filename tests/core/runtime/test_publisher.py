@@ -1,0 +1,81 @@
+"""What other nodes are told of the services here, also when Consul loses it in between."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+
+from lictor.core.errors import ConsulUnreachable
+from lictor.core.model.names import ServiceKey
+from lictor.core.runtime.publisher import Publisher
+from tests.core.build import key
+from tests.core.virtual import virtual
+
+PIPER, VOSK = key("piper"), key("vosk")
+
+
+class Sink:
+    """A Consul that may be emptied, may be away, and may take its time."""
+
+    def __init__(self) -> None:
+        self.there: dict[ServiceKey, object] = {}
+        self.gate = asyncio.Event()
+        self.gate.set()
+        self.forgotten = 0
+        self.away = False
+
+    async def publish(self, records: Mapping[ServiceKey, Mapping[str, object] | None]) -> None:
+        if self.away:
+            raise ConsulUnreachable("nobody there")
+        self.there |= {name: dict(record or {}) for name, record in records.items()}
+        await self.gate.wait()
+
+    def forget(self) -> None:
+        self.forgotten += 1
+
+    async def published(self) -> frozenset[ServiceKey]:
+        return frozenset(self.there)
+
+
+@virtual
+async def test_what_did_not_change_is_not_written_again():
+    sink = Sink()
+    publisher = Publisher(lambda name: {"name": str(name)})
+    publisher.touch(PIPER)
+    assert await publisher.flush(sink) is None
+    sink.there.clear()
+    publisher.touch(PIPER)
+    assert await publisher.flush(sink) is None
+    assert sink.there == {}
+    publisher.begin_anew(sink, PIPER, VOSK)
+    assert await publisher.flush(sink) is None
+    assert set(sink.there) == {PIPER, VOSK}
+    assert sink.forgotten == 1
+
+
+@virtual
+async def test_a_write_that_was_under_way_when_consul_was_emptied_is_done_again():
+    sink = Sink()
+    publisher = Publisher(lambda name: {"name": str(name)})
+    publisher.touch(PIPER)
+    sink.gate.clear()
+    writing = asyncio.create_task(publisher.flush(sink))
+    await asyncio.sleep(0.1)
+    sink.there.clear()  # written, and lost before the answer came
+    publisher.begin_anew(sink, PIPER)
+    sink.gate.set()
+    await writing
+    assert await publisher.flush(sink) is None
+    assert set(sink.there) == {PIPER}
+
+
+@virtual
+async def test_what_could_not_be_written_is_kept_for_the_next_try():
+    sink = Sink()
+    publisher = Publisher(lambda name: {"name": str(name)})
+    sink.away = True
+    publisher.touch(PIPER)
+    assert isinstance(await publisher.flush(sink), ConsulUnreachable)
+    sink.away = False
+    assert await publisher.flush(sink) is None
+    assert set(sink.there) == {PIPER}
