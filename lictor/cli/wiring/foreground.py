@@ -11,8 +11,6 @@ import contextlib
 import gc
 import os
 import signal
-import socket
-import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,10 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from lictor.cli.wiring import agent_log, cluster
+from lictor.cli.wiring.certificates import Certificate
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
 from lictor.cli.wiring.reception import Reception
-from lictor.cli.wiring.website import Website, certificate, listen
+from lictor.cli.wiring.website import Website, listen
 from lictor.consul_integration.link import Link
 from lictor.core.config.settings import Config
 from lictor.core.drivers.observed import ObservedDriver
@@ -67,8 +66,9 @@ def run(explicit: str | None, on_term: str | None = None) -> int:
     try:
         remember_ports(config)
         check_secret(datadir.path)
-        context = certificate(config.web.tls) if config.web.enabled else None
-        listener = listen(config.web) if config.web.enabled else None
+        tls = config.web.tls if config.web.enabled else None
+        certificate = Certificate(tls) if tls is not None else None
+        web = Website(listen(config.web), certificate) if config.web.enabled else None
         default_signals()
         become_subreaper()
         notifier = Notifier.from_environment(os.environ)
@@ -78,7 +78,7 @@ def run(explicit: str | None, on_term: str | None = None) -> int:
                     path,
                     config,
                     datadir,
-                    (listener, context),
+                    web,
                     lambda: agent_log.finish(waiting),
                     notifier=notifier,
                     on_term=on_term,
@@ -92,7 +92,7 @@ async def _run(
     path: Path,
     config: Config,
     datadir: DataDir,
-    door: tuple[socket.socket | None, ssl.SSLContext | None],
+    web: Website | None,
     load_log: Callable[[], None],
     *,
     notifier: Notifier | None,
@@ -105,8 +105,6 @@ async def _run(
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
     process = ProcessDriver(datadir.logs, agent_id, node=node)
-    listener = door[0]
-    web = Website(listener, door[1]) if listener is not None else None
     tools = Equipment(
         datadir=datadir,
         store=store,
@@ -121,7 +119,8 @@ async def _run(
     )
     agent = Agent(config, tools)
     herald = _herald(agent, notifier) if notifier is not None else None
-    operations = Operations(agent, lambda: _reload(agent, notifier))
+    reload = partial(_reload, agent, notifier, web)
+    operations = Operations(agent, reload)
     reception = _reception(agent, operations, web)
     control = ControlServer(
         datadir.socket, partial(reception.watch, operations), group=config.agent.socket_group
@@ -138,7 +137,7 @@ async def _run(
         agent.background.keep("people", reception.attend, once=True)
         agent.background.keep("history", operations.foresight.watch)
 
-    _take_signals(agent, on_term, notifier)
+    _take_signals(agent, on_term, reload)
     try:
         await agent.run(opened)
     finally:
@@ -146,11 +145,11 @@ async def _run(
             herald.stopping()
         for part in (control, reception, prober, link):
             await part.close()
-        _close(process, store, listener, notifier)
+        _close(process, store, web, notifier)
     return 0
 
 
-def _close(*parts: ProcessDriver | SqliteStore | socket.socket | Notifier | None) -> None:
+def _close(*parts: ProcessDriver | SqliteStore | Website | Notifier | None) -> None:
     for part in parts:
         if part is not None:
             part.close()
@@ -217,7 +216,9 @@ def _herald(agent: Agent, notifier: Notifier) -> Herald:
     return Herald(notifier, status=status, change=agent.bell.wait, ending=lambda: agent.ending)
 
 
-def _reload(agent: Agent, notifier: Notifier | None) -> dict[str, Any]:
+def _reload(agent: Agent, notifier: Notifier | None, web: Website | None) -> dict[str, Any]:
+    if web is not None:
+        web.reloaded(agent)
     with notifier.reloading() if notifier is not None else contextlib.nullcontext():
         changes = agent.reload()
     return {
@@ -230,7 +231,7 @@ def _reload(agent: Agent, notifier: Notifier | None) -> dict[str, Any]:
     }
 
 
-def _take_signals(agent: Agent, on_term: str | None, notifier: Notifier | None) -> None:
+def _take_signals(agent: Agent, on_term: str | None, reload: Callable[[], dict[str, Any]]) -> None:
     loop = asyncio.get_running_loop()
     interrupted = 0.0
 
@@ -245,7 +246,7 @@ def _take_signals(agent: Agent, on_term: str | None, notifier: Notifier | None) 
 
     def hang_up() -> None:
         try:
-            _reload(agent, notifier)
+            reload()
         except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
             _talk(f"The configuration was not reloaded: {error}")
 
