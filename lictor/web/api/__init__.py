@@ -13,6 +13,7 @@ from lictor.web.api import (
     events,
     metrics,
     monitor,
+    overrides,
     registry,
     supervisor,
 )
@@ -32,6 +33,7 @@ def include(app: FastAPI, door: Door) -> None:
     for module in (
         supervisor,
         admin_services,
+        overrides,
         dashboard,
         description,
         admin_logs,
