@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { duration, has, megabytes, percent, say, t, why } from "../i18n.js";
 import { history, loaded, may, services } from "../state.js";
 import { Copy, Empty, Health, Phase, Spark, Trouble, When } from "../parts.js";
+import { Holding, Params, setsParams } from "./overrides.js";
 import { Actions, Order } from "./services.js";
 import { line } from "../ansi.js";
 import { to } from "../route.js";
@@ -54,6 +55,8 @@ export function Service({ name }) {
       ${may("health") && html`<${Checks} name=${name} phase=${row.phase} />`}
       ${may("events") && html`<${Happened} name=${name} row=${row} />`}
       <${Definition} name=${name} />
+      ${may("holds") && !row.infrastructure && html`<${Holding} name=${name} row=${row} />`}
+      ${setsParams(row) && html`<${Params} name=${name} row=${row} />`}
     </div>
     ${may("logs") && !row.internal && html`<${LastLines} name=${name} row=${row} />`}
   </article>`;
