@@ -31,7 +31,9 @@ def card(page: Page, title: str):
     return page.locator("section.card").filter(has=page.get_by_role("heading", name=title))
 
 
-def test_a_service_is_held_with_a_reason_and_an_end_and_released(house: House, open_page: Open):
+def test_a_service_is_held_with_a_reason_and_an_end_and_released(
+    house: House, open_page: Open, shots: Path
+):
     page = open_page(house, "#/service/mute")
     hold = card(page, "Hold")
     expect(hold).to_contain_text("Nobody holds it")
@@ -40,6 +42,7 @@ def test_a_service_is_held_with_a_reason_and_an_end_and_released(house: House, o
     assert not violations(page)
     dialog.get_by_label("Reason").fill("the disk is being changed")
     dialog.get_by_label("Ends").select_option("4")
+    page.screenshot(path=shots / "hold.png")
     dialog.get_by_role("button", name="Hold", exact=True).click()
     expect(hold).to_contain_text("admin holds it stopped")
     expect(hold).to_contain_text("until ")
@@ -62,7 +65,9 @@ def test_a_hold_that_hurts_others_is_said_twice(house: House, open_page: Open):
     expect(card(page, "Hold")).to_contain_text("Nobody holds it")
 
 
-def test_parameters_are_chosen_refused_with_the_reason_and_set_back(make_house, open_page: Open):
+def test_parameters_are_chosen_refused_with_the_reason_and_set_back(
+    make_house, open_page: Open, shots: Path
+):
     house = make_house({"vllm": {**SLEEP, "params": PARAMS}})
     house.agent.wait_ready("vllm")
     page = open_page(house, "#/service/vllm", expect="400")
@@ -79,6 +84,7 @@ def test_parameters_are_chosen_refused_with_the_reason_and_set_back(make_house, 
     dialog.get_by_label("Value").fill("--trust-remote-code")
     dialog.get_by_role("button", name="Set", exact=True).click()
     expect(dialog.get_by_role("alert")).to_contain_text("never begins with a hyphen")
+    page.screenshot(path=shots / "params.png")
     dialog.get_by_label("Value").fill("Qwen/large")
     dialog.get_by_role("button", name="Set", exact=True).click()
     expect(box.locator("li", has_text="model")).to_contain_text("Qwen/large")
@@ -87,9 +93,12 @@ def test_parameters_are_chosen_refused_with_the_reason_and_set_back(make_house, 
     box.get_by_role("button", name="Set voice back to its default").click()
     expect(box.locator("li", has_text="voice")).to_contain_text("anna")
     assert not violations(page)
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.screenshot(path=shots / f"service-params-{width}.png", full_page=True)
 
 
-def test_a_token_is_shown_once_works_and_is_revoked(house: House, open_page: Open):
+def test_a_token_is_shown_once_works_and_is_revoked(house: House, open_page: Open, shots: Path):
     page = open_page(house, "#/users")
     page.get_by_role("button", name="Create a token").click()
     dialog = page.get_by_role("dialog")
@@ -97,6 +106,7 @@ def test_a_token_is_shown_once_works_and_is_revoked(house: House, open_page: Ope
     dialog.get_by_label("Acts").select_option("role:admin")
     dialog.get_by_text("Limit it to some rights").click()
     dialog.get_by_label("read metrics").check()
+    page.screenshot(path=shots / "token.png")
     assert not violations(page)
     dialog.get_by_role("button", name="Create", exact=True).click()
     secret = dialog.locator(".secret").inner_text().strip()
@@ -160,6 +170,9 @@ def test_what_was_left_over_is_cleaned_up_after_a_look(
     expect(dialog.locator("li")).to_have_count(1)
     assert not violations(page)
     page.screenshot(path=shots / "clean-up.png")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.screenshot(path=shots / "clean-up-360.png")
+    page.set_viewport_size({"width": 1280, "height": 800})
     dialog.get_by_label("piper").uncheck()
     expect(dialog.get_by_role("button", name="Take out")).to_be_disabled()
     dialog.get_by_label("piper").check()
@@ -193,7 +206,9 @@ def test_a_group_tells_who_answers_and_why(make_house, own_consul, open_page: Op
     expect(members.nth(1)).to_contain_text("stands by: xtts comes before it")
     expect(members.nth(2)).to_contain_text("not registered")
     assert not violations(page)
-    page.screenshot(path=shots / "groups.png", full_page=True)
+    for width in (1280, 360):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.screenshot(path=shots / f"groups-{width}.png", full_page=True)
     house.agent.ask("hold", {"names": ["xtts"], "state": "stopped", "reason": "a look"})
     expect(group.locator("li", has_text="piper")).to_contain_text("● answers", timeout=30_000)
 

@@ -29,7 +29,7 @@ export function Groups({ groups }) {
         ${one.members.map((member) => html`<${Member} key=${member.service} member=${member} />`)}
         ${one.elsewhere.map(
           (far) => html`<li key=${`${far.node} ${far.service}`}>
-            <${Role} role=${far.role} /> <b>${far.service}</b> <span class="badge">${far.node}</span> <${Health} health=${far.health} />
+            <${Role} role=${far.role} /> <span class="who"><b>${far.service}</b> <span class="badge">${far.node}</span></span> <${Health} health=${far.health} />
           </li>`,
         )}
       </ol>
@@ -40,8 +40,10 @@ export function Groups({ groups }) {
 function Member({ member }) {
   return html`<li>
     <${Role} role=${member.role} />
-    ${services.value.has(member.service) ? html`<a href=${to("service", member.service)}>${member.service}</a>` : html`<b>${member.service}</b>`}
-    <span class="quiet">${t("group.rank", { rank: member.rank })}</span>
+    <span class="who">
+      ${services.value.has(member.service) ? html`<a href=${to("service", member.service)}>${member.service}</a>` : html`<b>${member.service}</b>`}
+      <span class="quiet">${t("group.rank", { rank: member.rank })}</span>
+    </span>
     <span class="output">${say(member.reason, member.reason_params, member.sentence)}</span>
   </li>`;
 }

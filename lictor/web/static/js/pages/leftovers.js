@@ -24,7 +24,7 @@ export function Leftovers({ leftovers, unknown, again }) {
       : html`<p class="quiet">${t("registry.no_leftovers")}</p>`}
     ${may("registry_change") &&
     removable > 0 &&
-    html`<p><button class="danger-quiet" onClick=${() => setOpen(true)}>${t("registry.clean_up", { count: removable })}</button></p>`}
+    html`<p class="after"><button class="danger-quiet" onClick=${() => setOpen(true)}>${t("registry.clean_up", { count: removable })}</button></p>`}
     ${open && html`<${CleanUp} onClose=${done} />`}
   </section>`;
 }
@@ -75,7 +75,7 @@ function CleanUp({ onClose }) {
     html`<ul class="list choices">
       ${found.map(
         (one) => html`<li key=${place(one)}>
-          <label
+          <label class="check"
             ><input type="checkbox" checked=${chosen.has(place(one))} onChange=${(event) => choose(one, event.target.checked)} /> <b>${one.service}</b></label
           >
           <span class="badge">${one.lictor || one.node}</span>

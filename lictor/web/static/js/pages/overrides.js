@@ -123,7 +123,7 @@ export function Params({ name, row }) {
         </li>`,
       )}
     </ul>
-    ${answer?.by && html`<p class="quiet small">${t("params.by", { by: answer.by })} ${answer.why}${answer.until ? ` ${t("hold.until", { until: clock(answer.until * 1000) })}` : ""}</p>`}
+    ${answer?.by && html`<p class="quiet small after">${t("params.by", { by: answer.by })} ${answer.why}${answer.until ? ` ${t("hold.until", { until: clock(answer.until * 1000) })}` : ""}</p>`}
     ${failed && html`<p class="problem" role="alert">${said(failed)}</p>`}
     ${open && html`<${Change} name=${name} one=${open} onClose=${() => setOpen(null)} onDone=${() => (setOpen(null), again())} />`}
   </section>`;
@@ -161,7 +161,7 @@ function Change({ name, one, onClose, onDone }) {
               aria-describedby="fits"
             />`}
       </label>
-      <p class="quiet small" id="fits">${fits} ${one.secret ? "" : t("params.default", { value: String(one.default) })}</p>
+      <p class="quiet small" id="fits"><${Rich} text=${fits} /> ${one.secret ? "" : t("params.default", { value: String(one.default) })}</p>
       <label>${t("params.reason")} <input name="reason" maxlength="300" autocomplete="off" /></label>
       <p class="quiet small"><${Rich} text=${t("params.restarts")} /></p>
       ${problem && html`<p class="problem" role="alert">${said(problem)}</p>`}

@@ -54,7 +54,7 @@ export function Service({ name }) {
       <${Explain} name=${name} row=${row} />
       ${may("health") && html`<${Checks} name=${name} phase=${row.phase} />`}
       ${may("events") && html`<${Happened} name=${name} row=${row} />`}
-      <${Definition} name=${name} />
+      <${Definition} name=${name} row=${row} />
       ${may("holds") && !row.infrastructure && html`<${Holding} name=${name} row=${row} />`}
       ${setsParams(row) && html`<${Params} name=${name} row=${row} />`}
     </div>
@@ -156,8 +156,8 @@ function Happened({ name, row }) {
   </section>`;
 }
 
-function Definition({ name }) {
-  const [answer, problem] = useAnswer(name, () => may("health") ? get(`admin/services/${encodeURIComponent(name)}`) : Promise.resolve({}));
+function Definition({ name, row: now }) {
+  const [answer, problem] = useAnswer(`${name} ${now.pid} ${JSON.stringify(now.params)}`, () => may("health") ? get(`admin/services/${encodeURIComponent(name)}`) : Promise.resolve({}));
   if (problem) return null;
   const row = answer || {};
   const facts = [
