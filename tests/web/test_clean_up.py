@@ -148,6 +148,28 @@ def test_the_entries_of_an_agent_that_has_just_died_are_not_offered(
     assert kept in consul.raw("GET", "agent/services").json
 
 
+def test_what_our_token_may_not_remove_stays_and_the_answer_says_why(make_site, acl_consul):
+    rules = """
+        node_prefix "" { policy = "read" }
+        agent_prefix "" { policy = "read" }
+        session_prefix "" { policy = "write" }
+        key_prefix "lictor/" { policy = "write" }
+        service_prefix "" { policy = "read" }
+        service "lictor" { policy = "write" }
+    """
+    token = acl_consul.token_for(rules)
+    site = make_site({}, consul=acl_consul.http, env={"CONSUL_HTTP_TOKEN": token})
+    wait_until(lambda: site.agent.consul_state() == "ok")
+    ruin = Ruin(site, acl_consul)
+    body = {"entries": [{"node": ruin.far, "id": ruin.piper}]}
+    (told,) = site.admin.post("/registry/clean-up", json=body).json()["entries"]
+    assert (told["result"], told["reason"]) == ("failed", "leftover.failed")
+    assert "denied" in told["sentence"]
+    assert ruin.there(ruin.piper)
+    events = site.admin.get("/admin/events", params={"kind": "consul"}).json()["events"]
+    assert [one["outcome"] for one in events if one["reason"] == "leftover.failed"] == ["failed"]
+
+
 @pytest.mark.parametrize("role", ["user", "guest", "web"])
 def test_only_an_admin_sees_and_cleans_up(ruin: Ruin, role: str):
     client = ruin.site.as_(unique(role), role)
