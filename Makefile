@@ -3,7 +3,7 @@
 
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help run test check bench faults clean dev
+.PHONY: help run test check bench faults soak clean dev
 
 BIN := .venv/bin
 # The Consul program that you name, the one on PATH, or the one we fetch; false if there is none.
@@ -45,6 +45,11 @@ bench: dev ## measure beside the peers; writes docs/reference/benchmarks.md
 	@sh bench/peers/install .cache/bench "$(CURDIR)/$(BIN)/python"
 	@$(with_consul) || unset CONSUL_BIN; PATH="$(CURDIR)/.cache/bench/venv/bin:$$PATH" \
 		exec $(BIN)/python bench/report.py docs/reference/benchmarks.md
+
+# The same tests as in `make test`, with their large numbers.
+soak: dev ## try at full length what runs for long: crowds of viewers, restarts under an open page
+	@$(with_consul) && LICTOR_SOAK=1 exec $(BIN)/python -m pytest --timeout 1800 \
+		tests/web/test_crowd.py tests/browser/test_endurance.py
 
 clean: ## remove caches and build products; .venv and .cache stay
 	@rm -rf build dist lictor.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import os
 import statistics
 import subprocess
 import sys
@@ -22,6 +21,7 @@ from pathlib import Path
 
 import aiohttp
 import common
+import viewers
 
 _RATE = 200  # requests a second
 _SECONDS = 15.0
@@ -53,6 +53,7 @@ with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
 def report(count: int = 100) -> str:
     with common.scratch() as folder, _agent(folder, count) as (url, token, pid):
         content = asyncio.run(_content(url, token))
+        idle = viewers.report(url, token, lambda: viewers.cpu_of(pid))
         file, script = folder / "status.json", folder / "bare.py"
         file.write_bytes(content)
         script.write_text(_BARE)
@@ -76,6 +77,7 @@ def report(count: int = 100) -> str:
         f"## HTTP: status of {count} services\n\n`GET /supervisor/status`, {len(content) // 1024} "
         f"KiB each. {_RATE} requests a second for {_SECONDS:g} s, sent when they are due; then as "
         f"fast as it goes. The client shares the machine.\n\n" + common.table(head, rows) + "\n"
+        f"\n{idle}"
     )
 
 
@@ -187,7 +189,7 @@ async def _open_loop(url: str, token: str) -> list[float | None]:
 async def _full_speed(url: str, token: str, pid: int) -> _Speed:
     loop = asyncio.get_running_loop()
     async with _session(url, token) as session:
-        end, done, before = loop.time() + _FULL, 0, _cpu(pid)
+        end, done, before = loop.time() + _FULL, 0, viewers.cpu_of(pid)
 
         async def client() -> None:
             nonlocal done
@@ -198,13 +200,7 @@ async def _full_speed(url: str, token: str, pid: int) -> _Speed:
                 done += 1
 
         await asyncio.gather(*(client() for _ in range(_CLIENTS)))
-        return done / _FULL, (_cpu(pid) - before) / done
-
-
-def _cpu(pid: int) -> float:
-    """Seconds of CPU that a process has used (proc(5), fields 14 and 15)."""
-    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(") ")[2].split()
-    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+        return done / _FULL, (viewers.cpu_of(pid) - before) / done
 
 
 if __name__ == "__main__":

@@ -225,6 +225,10 @@ class ConsulClient:
             return {}
         return _nested(_mapping(found, "catalog/node").get("Services") or {}, "catalog/node")
 
+    async def catalog_deregister(self, node: str, service_id: str) -> None:
+        """`catalog/deregister`: one entry, of a node whose own agent cannot be asked any more."""
+        await self._endpoints.catalog.deregister(node, service_id=service_id)
+
     async def service_health(
         self,
         name: str,

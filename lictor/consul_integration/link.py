@@ -128,6 +128,7 @@ class Link:
         """Make the adapters (no contact yet)."""
         client = await self.client()
         from lictor.consul_integration.actual import KvActual  # noqa: PLC0415 - loaded by now
+        from lictor.consul_integration.attic import ConsulAttic  # noqa: PLC0415
         from lictor.consul_integration.desired import KvDesired  # noqa: PLC0415
         from lictor.consul_integration.discovery import ConsulDiscovery  # noqa: PLC0415
         from lictor.consul_integration.inspection import ConsulInspection  # noqa: PLC0415
@@ -139,8 +140,9 @@ class Link:
 
         prefix = self._wishes.kv_prefix
         lease = Lease(client, self._node, prefix=prefix)
+        registry = ConsulRegistry(client, self._node, lease=lease)
         return ConsulPorts(
-            registry=ConsulRegistry(client, self._node, lease=lease),
+            registry=registry,
             desired=KvDesired(
                 client,
                 self._node,
@@ -156,6 +158,7 @@ class Link:
             inspection=ConsulInspection(client),
             nodes=KvNodes(client, lease, prefix=prefix),
             queries=ConsulQueries(client),
+            attic=ConsulAttic(client, registry, lease),
         )
 
     async def prepare(self) -> None:
@@ -178,8 +181,9 @@ class Link:
             embedded.remember(self._data_dir, self._choice, self.address)
 
     async def about(self) -> Mapping[str, str | int | None]:
-        """`ui` and `dns` (host:port), as Consul itself tells; None where it does not."""
+        """`ui`, `dns` (host:port) and `domain`, as Consul itself tells; None where it does not."""
         from lictor.consul_integration.dns import dns_endpoint  # noqa: PLC0415 - light, but late
+        from lictor.consul_integration.inspection import domain_of  # noqa: PLC0415
 
         client = await self.client()
         seen = await client.agent_self()
@@ -190,6 +194,7 @@ class Link:
         return {
             "ui": f"{self.address}/ui/" if ui_on else None,
             "dns": f"{self._dns[0]}:{self._dns[1]}" if self._dns else None,
+            "domain": domain_of(seen),
         }
 
     def exports(self) -> Mapping[str, str]:

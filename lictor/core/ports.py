@@ -23,10 +23,12 @@ from lictor.core.model.registration import RegistryView, SeenService, Write
 from lictor.core.model.spec import DriverKind, ParamSpec, ProbeSpec, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
 from lictor.core.ports_discovery import Discovery, GroupQueries, Instance
+from lictor.core.ports_leftovers import Attic
 from lictor.core.ports_nodes import Nodes
 
 __all__ = [
     "ActualSink",
+    "Attic",
     "Clock",
     "ConsulLink",
     "ConsulPorts",
@@ -324,6 +326,7 @@ class ConsulPorts:
     inspection: Inspection
     queries: GroupQueries
     nodes: Nodes
+    attic: Attic
 
 
 class ConsulLink(Protocol):
@@ -366,7 +369,7 @@ class ConsulLink(Protocol):
         ...
 
     async def about(self) -> Mapping[str, str | int | None]:
-        """For people: `ui`, `dns` (host:port); empty values where unknown."""
+        """For people: `ui`, `dns` (host:port), `domain`; empty values where unknown."""
         ...
 
     def exports(self) -> Mapping[str, str]:

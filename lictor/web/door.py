@@ -7,6 +7,7 @@ into `core.runtime`. This holds no state of any service.
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Annotated, Any, TypeAlias
@@ -22,6 +23,7 @@ from lictor.web.auth.gate import Person
 from lictor.web.auth.rights import Right, Scope
 
 _MOST_ORDERS = 64  # that are being carried out at a time
+_TURNS = 4
 
 
 class Busy(LictorError):
@@ -42,6 +44,8 @@ class Door:
 
     agent: Agent
     operations: Operations
+    #: For work that goes on for long in small pieces: so many pieces between two other requests.
+    turns: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(_TURNS), init=False)
     _orders: int = field(default=0, init=False)
 
     async def ask(self, op: str, args: dict[str, Any] | None = None, who: str = "web") -> Any:

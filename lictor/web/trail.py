@@ -110,4 +110,8 @@ def _target(scope: Scope, body: bytes) -> str:
                 names.append(value)
             elif isinstance(value, list):
                 names += [one for one in value if isinstance(one, str)]
+        entries = told.get("entries")
+        if isinstance(entries, list):
+            ids = (one.get("id") for one in entries if isinstance(one, dict))
+            names += [one for one in ids if isinstance(one, str)]
     return ", ".join(dict.fromkeys(names[:_MOST_NAMES]))

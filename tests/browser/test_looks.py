@@ -26,14 +26,16 @@ PAGES = {
     "registry": "#/registry",
     "events": "#/events",
     "users": "#/users",
+    "audit": "#/audit",
 }
 #: Each language, theme and width at least twice, on every page.
 SCENES = [("en", "light", 1280), ("ru", "dark", 1280), ("zh", "night", 1280)]
 SCENES += [("ru", "light", 360), ("zh", "dark", 360), ("en", "night", 360)]
 AXE = Path(AXE_FILE_PATH).read_text(encoding="utf-8")
 _KEY = re.compile(
-    r"\b(act|action|column|config|event|explain|help|kind|live|login|logs|monitor|nav|order|page"
-    r"|phase|preview|problem|registry|role|service|services|state|theme|users)\.(?!yml|consul)[a-z][a-z_]+\b"
+    r"\b(act|action|agent|audit|column|config|event|explain|group|help|hold|kind|live|login|logs"
+    r"|monitor|nav|order|page|params|phase|preview|problem|registry|result|right|role|service"
+    r"|services|state|theme|tokens|users)\.(?!yml|consul)[a-z][a-z_]+\b"
 )
 
 

@@ -11,8 +11,6 @@ import contextlib
 import gc
 import os
 import signal
-import socket
-import ssl
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -20,11 +18,12 @@ from pathlib import Path
 from typing import Any
 
 from lictor.cli.wiring import agent_log, cluster
+from lictor.cli.wiring.certificates import Certificate
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
 from lictor.cli.wiring.reception import Reception
 from lictor.cli.wiring.ways import Ways
-from lictor.cli.wiring.website import Website, certificate, listen
+from lictor.cli.wiring.website import Website, listen
 from lictor.consul_integration.link import Link
 from lictor.core.config.settings import Config
 from lictor.core.drivers.oom import unspare_child
@@ -68,8 +67,9 @@ def run(explicit: str | None, on_term: str | None = None) -> int:
     try:
         remember_ports(config)
         check_secret(datadir.path)
-        context = certificate(config.web.tls) if config.web.enabled else None
-        listener = listen(config.web) if config.web.enabled else None
+        tls = config.web.tls if config.web.enabled else None
+        certificate = Certificate(tls) if tls is not None else None
+        web = Website(listen(config.web), certificate) if config.web.enabled else None
         default_signals()
         become_subreaper()
         notifier = Notifier.from_environment(os.environ)
@@ -79,7 +79,7 @@ def run(explicit: str | None, on_term: str | None = None) -> int:
                     path,
                     config,
                     datadir,
-                    (listener, context),
+                    web,
                     lambda: agent_log.finish(waiting),
                     notifier=notifier,
                     on_term=on_term,
@@ -93,7 +93,7 @@ async def _run(
     path: Path,
     config: Config,
     datadir: DataDir,
-    door: tuple[socket.socket | None, ssl.SSLContext | None],
+    web: Website | None,
     load_log: Callable[[], None],
     *,
     notifier: Notifier | None,
@@ -106,7 +106,6 @@ async def _run(
     store = SqliteStore(datadir.path / "state.db")
     prober = _prober()
     ways = Ways(datadir.logs, agent_id, node=node)
-    web = Website(door[0], door[1]) if door[0] is not None else None
     tools = Equipment(
         datadir=datadir,
         store=store,
@@ -122,7 +121,8 @@ async def _run(
     )
     agent = Agent(config, tools)
     herald = _herald(agent, notifier) if notifier is not None else None
-    operations = Operations(agent, lambda: _reload(agent, notifier))
+    reload = partial(_reload, agent, notifier, web)
+    operations = Operations(agent, reload)
     reception = _reception(agent, operations, web)
     control = ControlServer(
         datadir.socket, partial(reception.watch, operations), group=config.agent.socket_group
@@ -139,7 +139,7 @@ async def _run(
         agent.background.keep("people", reception.attend, once=True)
         agent.background.keep("history", operations.foresight.watch)
 
-    _take_signals(agent, on_term, notifier)
+    _take_signals(agent, on_term, reload)
     try:
         await agent.run(opened)
     finally:
@@ -147,11 +147,11 @@ async def _run(
             herald.stopping()
         for part in (control, reception, prober, link):
             await part.close()
-        _close(ways, store, door[0], notifier)
+        _close(ways, store, web, notifier)
     return 0
 
 
-def _close(*parts: Ways | SqliteStore | socket.socket | Notifier | None) -> None:
+def _close(*parts: Ways | SqliteStore | Website | Notifier | None) -> None:
     for part in parts:
         if part is not None:
             part.close()
@@ -221,7 +221,9 @@ def _herald(agent: Agent, notifier: Notifier) -> Herald:
     return Herald(notifier, status=status, change=agent.bell.wait, ending=lambda: agent.ending)
 
 
-def _reload(agent: Agent, notifier: Notifier | None) -> dict[str, Any]:
+def _reload(agent: Agent, notifier: Notifier | None, web: Website | None) -> dict[str, Any]:
+    if web is not None:
+        web.reloaded(agent)
     with notifier.reloading() if notifier is not None else contextlib.nullcontext():
         changes = agent.reload()
     return {
@@ -234,7 +236,7 @@ def _reload(agent: Agent, notifier: Notifier | None) -> dict[str, Any]:
     }
 
 
-def _take_signals(agent: Agent, on_term: str | None, notifier: Notifier | None) -> None:
+def _take_signals(agent: Agent, on_term: str | None, reload: Callable[[], dict[str, Any]]) -> None:
     loop = asyncio.get_running_loop()
     interrupted = 0.0
 
@@ -249,7 +251,7 @@ def _take_signals(agent: Agent, on_term: str | None, notifier: Notifier | None) 
 
     def hang_up() -> None:
         try:
-            _reload(agent, notifier)
+            reload()
         except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
             _talk(f"The configuration was not reloaded: {error}")
 

@@ -35,7 +35,7 @@ OPS = (
 CHANGES = frozenset(
     {
         *("change", "set", "unset", "hold", "release", "register", "unregister", "confirm"),
-        *("reload", "down", *OPS),
+        *("reload", "down", "clean_up", *OPS),
     }
 ) - {"users.list", "tokens.list"}
 

@@ -1,13 +1,14 @@
 """`lictor resolve`: what Consul's DNS answers, and why somebody is not in the answer.
 
 DNS is asked as any program would ask; the HTTP API is asked for those that DNS is silent about. An
-agent is only asked where its Consul is.
+agent is only asked where its Consul is; its HTTP API gives the same answer from the same function.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any, Literal
 
 from lictor.cli.wiring.direct import Reach, dns_of, with_consul
@@ -17,37 +18,54 @@ from lictor.consul_integration.dns import resolve as ask_dns
 from lictor.core.errors import ConsulError
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.leftout import left_out, stands_by
-from lictor.core.ports import Instance
+from lictor.core.ports import Discovery, Instance
 from lictor.core.runtime import views
 
 
 def resolve(name: str, *, tag: str | None, query: bool) -> dict[str, Any]:
     """The answer for a service (or, with `query`, a prepared query), and who is left out and why.
 
-    `also` is what the prepared query of the same name answers, null where there is none. Raises
-    `ConsulError` where DNS or the HTTP API cannot be asked.
+    Raises `ConsulError` where DNS or the HTTP API cannot be asked.
     """
 
     async def ask(reach: Reach) -> dict[str, Any]:
-        server, domain = await dns_of(reach)
-        kind: Literal["service", "query"] = "query" if query else "service"
-
-        async def answer_of(kind: Literal["service", "query"], tag: str | None) -> DnsAnswer:
-            host, port = server
-            return await ask_dns(name, server=host, port=port, tag=tag, kind=kind, domain=domain)
-
-        asked = await answer_of(kind, None if query else tag)
-        other, known = await asyncio.gather(
-            _quiet(answer_of("query", None)) if kind == "service" and "." not in name else _none(),
-            ConsulDiscovery(reach.client).discover(name),
-        )
-        return {
-            **_answer(asked),
-            "also": _answer(other) if other is not None and other.records else None,
-            "left_out": _left_out(known, asked, tag=tag, query=query),
-        }
+        place = await dns_of(reach)
+        return await answer_for(name, place, ConsulDiscovery(reach.client), tag=tag, query=query)
 
     return with_consul(ask)
+
+
+async def answer_for(
+    name: str,
+    place: tuple[tuple[str, int], str],
+    discovery: Discovery,
+    *,
+    tag: str | None = None,
+    query: bool = False,
+    said: Callable[[str], str] = lambda _id: "",
+) -> dict[str, Any]:
+    """The same of a Consul whose DNS is at `place` (host and port, domain).
+
+    `also` is what the prepared query of the same name answers, null where there is none. `said` is
+    what an agent itself told of an entry: the catalog hears of an output alone only minutes later.
+    """
+    (host, port), domain = place
+    kind: Literal["service", "query"] = "query" if query else "service"
+
+    async def answer_of(kind: Literal["service", "query"], tag: str | None) -> DnsAnswer:
+        return await ask_dns(name, server=host, port=port, tag=tag, kind=kind, domain=domain)
+
+    asked = await answer_of(kind, None if query else tag)
+    other, known = await asyncio.gather(
+        _quiet(answer_of("query", None)) if kind == "service" and "." not in name else _none(),
+        discovery.discover(name),
+    )
+    fresh = [replace(one, output=said(one.id) or one.output) for one in known]
+    return {
+        **_answer(asked),
+        "also": _answer(other) if other is not None and other.records else None,
+        "left_out": _left_out(fresh, asked, tag=tag, query=query),
+    }
 
 
 async def _none() -> None:

@@ -10,11 +10,12 @@ from __future__ import annotations
 import asyncio
 import importlib
 import socket
-import ssl
 
+from lictor.cli.wiring.certificates import Certificate
 from lictor.cli.wiring.reception import Reception
-from lictor.core.config.settings import TlsSettings, WebSettings
-from lictor.core.errors import AgentExists, OperationFailed
+from lictor.core.config.settings import WebSettings
+from lictor.core.errors import AgentExists
+from lictor.core.model.reason import Reason
 from lictor.core.probes.ports import port_holder
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.operations import Operations
@@ -43,45 +44,28 @@ def listen(web: WebSettings) -> socket.socket:
     return listener
 
 
-def certificate(tls: TlsSettings | None) -> ssl.SSLContext | None:
-    """The certificate and its key, read now. Raises `OperationFailed` for files that are no good."""
-    if tls is None:
-        return None
-    context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-    try:
-        if tls.key.stat().st_mode & 0o004:
-            raise OperationFailed(
-                f"The key of the web server, {tls.key}, can be read by everybody.",
-                hint=f"chmod 0600 {tls.key}",
-                code="web.tls",
-            )
-        context.load_cert_chain(tls.cert, tls.key, password=_no_password)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise OperationFailed(
-            f"The certificate of the web server cannot be used ({tls.cert}, {tls.key}): {why}.",
-            hint="web.tls names two PEM files: the certificate with its chain, and the key.",
-            code="web.tls",
-        ) from error
-    return context
-
-
-def _no_password() -> str:
-    """An encrypted key would ask on the terminal, where nobody sits."""
-    raise ValueError("the key is encrypted")
-
-
 class Website:
     """What the agent runs as its HTTP side. `use` comes before `serve`."""
 
-    def __init__(self, listener: socket.socket, context: ssl.SSLContext | None) -> None:
+    def __init__(self, listener: socket.socket, certificate: Certificate | None) -> None:
         self._listener = listener
-        self._context = context
+        self._certificate = certificate
         self._parts: tuple[Reception, Operations] | None = None
 
     def use(self, reception: Reception, operations: Operations) -> None:
         """Who is let in, and what can be asked."""
         self._parts = reception, operations
+
+    def close(self) -> None:
+        """Close the socket that it was made with."""
+        self._listener.close()
+
+    def reloaded(self, agent: Agent) -> None:
+        """Whoever reloads the config may have put a new certificate there."""
+        if self._certificate is not None:
+            told = self._certificate.renew(asked=True)
+            if told is not None:
+                _tell(agent, told)
 
     async def serve(self, agent: Agent) -> None:
         """Serve until cancelled."""
@@ -95,17 +79,26 @@ class Website:
         guard.furnish(app, office)
         names = [self._announce(agent), agent.config.agent.advertise or ""]
         around = guard.guarded(app, office, agent.config.web, names)
-        await server.serve(
-            around, self._listener, self._context, at_end=lambda: pages.api.close(app)
-        )
+        certificate = self._certificate
+        if certificate is not None:
+            agent.background.keep(
+                "certificate", lambda: certificate.watch(lambda told: _tell(agent, told))
+            )
+        context = certificate.context if certificate is not None else None
+        await server.serve(around, self._listener, context, at_end=lambda: pages.api.close(app))
 
     def _announce(self, agent: Agent) -> str:
         """Tell Consul and people where we are; returns the host of that URL."""
         host, port = self._listener.getsockname()[:2]
         shown: str = agent.config.agent.advertise or "127.0.0.1" if host in _ANYWHERE else host
-        scheme = "http" if self._context is None else "https"
+        scheme = "http" if self._certificate is None else "https"
         where = f"[{shown}]" if ":" in shown else shown
         agent.web_url = f"{scheme}://{where}:{port}"
         agent.consul.wake()
         agent.bell.ring()
         return shown
+
+
+def _tell(agent: Agent, told: Reason) -> None:
+    agent.record("config", "", told)
+    agent.bell.ring()

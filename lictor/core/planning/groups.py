@@ -20,6 +20,7 @@ from dataclasses import dataclass, field, replace
 
 from lictor.core.model.desired import DesiredService, DesiredState
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import (
     CheckDef,
     Register,
@@ -124,6 +125,35 @@ def look_again(standing: Standing, members: Iterable[Member], now: float) -> flo
         if each.fit and each.rank < holder.rank and each.key in standing.forms
     ]
     return min((moment for moment in moments if moment > now), default=None)
+
+
+def place(
+    standing: Standing, each: Member, holder: Member | None, now: float
+) -> tuple[str, Reason, float | None]:
+    """How a member stands, for people: its role, why, and the seconds until it may take over.
+
+    `best` has no `standby` tag, `standby` works and has it, `out` does not work at present. `holder`
+    is the member that is best.
+    """
+    service = str(each.key)
+    if holder is not None and each.key == holder.key:
+        why = because("group.is_best", service=service)
+        if not each.fit:
+            why = because("group.keeps_place", service=service)
+        return "best", why, None
+    if not each.fit:
+        return "out", because("group.out", service=service), None
+    if holder is None or each.rank >= holder.rank:
+        best = str(holder.key) if holder is not None else "-"
+        return "standby", because("group.stands_by", service=service, best=best), None
+    left = _takes_over(standing.forms.get(each.key, Form()), each) - now
+    if left <= _BARELY:
+        return "standby", because("group.unproven", service=service), None
+    return (
+        "standby",
+        because("group.on_trial", service=service, left=round(left, 1)),
+        round(left, 1),
+    )
 
 
 def group_entry(want: DesiredService, own: Wanted, owner: Owner, *, standby: bool) -> Wanted:

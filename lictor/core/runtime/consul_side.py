@@ -282,6 +282,10 @@ class ConsulSide:
         """How often this agent has written to Consul."""
         return self._registrar.writes if self._registrar is not None else 0
 
+    def wanted_ids(self) -> frozenset[str]:
+        """The ids that belong to what is to be registered of this node now."""
+        return frozenset(entry.registration.service_id for entry in self._entries())
+
     def _entries(self) -> Sequence[Wanted]:
         agent = self._agent
         desired = agent.reconciler.desired

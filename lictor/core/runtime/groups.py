@@ -54,6 +54,7 @@ class Groups:
         self._wake = wake
         self._record = record
         self._standings: dict[str, planning.Standing] = {}
+        self._members: dict[str, list[planning.Member]] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._look_at_queries = asyncio.Event()
         self._own_entries: dict[str, str] = {}
@@ -72,6 +73,15 @@ class Groups:
         standing = self._standings.get(group)
         return standing.best if standing is not None else None
 
+    def places(self, group: str) -> dict[ServiceKey, tuple[str, Reason, float | None]]:
+        """How each member that has an entry stands, for people; see `planning.groups.place`."""
+        standing, members = self._standings.get(group), self._members.get(group, [])
+        if standing is None:
+            return {}
+        holder = next((each for each in members if each.key == standing.best), None)
+        now = self._clock.now()
+        return {each.key: planning.place(standing, each, holder, now) for each in members}
+
     def entries(
         self, known: Iterable[tuple[DesiredService, ServiceState, Wanted | None]]
     ) -> list[Wanted]:
@@ -81,6 +91,7 @@ class Groups:
             if own is not None and want.spec.voice_group is not None:
                 groups.setdefault(want.spec.voice_group, []).append((want, state, own))
         now, found, soonest = self._clock.now(), [], None
+        self._members = {}
         for name, members in groups.items():
             standing, again = self._judge(name, members, now)
             soonest = min((at for at in (soonest, again) if at is not None), default=None)
@@ -111,6 +122,7 @@ class Groups:
         present = [
             planning.member(want, state, proven=self._passes(own)) for want, state, own in members
         ]
+        self._members[name] = present
         if name not in self._standings:
             self.look_at_queries()
         before = self._standings.get(name, planning.Standing())

@@ -38,7 +38,7 @@ def agent_state(seen: NodeSeen) -> str:
 def node_record(seen: NodeSeen, wall: float) -> dict[str, Any]:
     """One node. `age_s` is since the last word of its agent; 0 while it is there."""
     state = agent_state(seen)
-    age = 0.0 if state == "running" else _age(seen, wall)
+    age = 0.0 if state == "running" else last_word(seen, wall)
     why = _why(seen.node, state, age)
     return {
         "node": seen.node,
@@ -117,7 +117,7 @@ def _why(node: str, state: str, age: float | None) -> Reason | None:
     return because("node.unknown", node=node, age=age)
 
 
-def _age(seen: NodeSeen, wall: float) -> float | None:
+def last_word(seen: NodeSeen, wall: float) -> float | None:
     """Seconds since the agent last wrote anything; its clock may differ from ours, so never < 0."""
     stamps = [seen.facts.get("ended"), seen.facts.get("at")]
     if not seen.facts.get("ended"):

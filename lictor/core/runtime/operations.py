@@ -8,12 +8,14 @@ from typing import Any, TypeAlias
 from lictor import __version__
 from lictor.core.errors import UsageError
 from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.clean_up import CleanUp
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.foresight import Foresight
 from lictor.core.runtime.gpu_view import GpuView
 from lictor.core.runtime.log_files import LogFiles
 from lictor.core.runtime.monitor import Monitor
 from lictor.core.runtime.orders import Orders
+from lictor.core.runtime.overrides_view import OverridesView
 from lictor.core.runtime.questions import Questions
 from lictor.core.runtime.registry_view import RegistryView
 from lictor.core.runtime.services_view import ServicesView
@@ -32,6 +34,8 @@ class Operations:
             **ServicesView(agent).ops,
             **LogFiles(agent).ops,
             **RegistryView(agent).ops,
+            **CleanUp(agent).ops,
+            **OverridesView(agent).ops,
             **Monitor(agent).ops,
             **GpuView(agent).ops,
             **Orders(agent, reload).ops,

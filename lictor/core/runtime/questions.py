@@ -8,12 +8,13 @@ from collections.abc import Iterable
 from typing import Any
 
 from lictor import __version__
-from lictor.core.errors import ConsulUnreachable, NoSuchService, UsageError
+from lictor.core.errors import NoSuchService, UsageError
 from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
-from lictor.core.runtime import discovering, explaining, nodes_view, views
+from lictor.core.runtime import discovering, explaining, views
 from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.all_nodes import all_nodes
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.journal import KINDS, MAX_LINES, JournalQuery, stream_events
 from lictor.core.runtime.keeper import held_reason
@@ -101,23 +102,7 @@ class Questions:
 
     async def _nodes(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         """All nodes and their services; of this node what is so now, not what was published."""
-        agent = self._agent
-        ports = agent.consul.ports
-        if ports is None:
-            raise ConsulUnreachable(views.say(agent.consul.state))
-        seen, wall = await ports.nodes.read(), agent.tools.clock.wall()
-        names = [_parsed(name) for name in args.get("names") or []]
-        others = [one for one in seen if one.node != agent.node]
-        rows = nodes_view.service_records(others, names, wall)
-        usage = agent.usage()
-        here = [key for key in agent.reconciler.runners if key not in agent.infrastructure]
-        rows += [
-            agent.view(key, usage) | {"agent_state": "running", "agent_age_s": 0.0}
-            for key in here
-            if not names or any(nodes_view.meant(key, name) for name in names)
-        ]
-        rows.sort(key=lambda row: (row["node"], row["name"], row["instance"] or ""))
-        return {"nodes": [nodes_view.node_record(one, wall) for one in seen], "services": rows}
+        return await all_nodes(self._agent, [_parsed(name) for name in args.get("names") or []])
 
     def _warnings(self) -> Iterable[Reason]:
         agent = self._agent

@@ -14,6 +14,7 @@ from lictor.web.api import (
     gpu,
     metrics,
     monitor,
+    overrides,
     registry,
     supervisor,
 )
@@ -33,6 +34,7 @@ def include(app: FastAPI, door: Door) -> None:
     for module in (
         supervisor,
         admin_services,
+        overrides,
         dashboard,
         description,
         admin_logs,

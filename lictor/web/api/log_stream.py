@@ -8,6 +8,7 @@ oldest and are told.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import Request
@@ -17,6 +18,7 @@ from lictor.web.api.streams import EventStream, Mailbox, event
 from lictor.web.auth.gate import Person
 from lictor.web.door import Door
 
+_PIECE = 50  # lines between two turns of others
 _PATIENCE = 1.0  # seconds that one line waits for a slow caller
 
 
@@ -48,8 +50,14 @@ def log_stream(
                 box.put(event("line", {"line": line}, place if number == last else None))
             if not page["lines"]:
                 box.put(event("empty", {"why": page["empty"]}, place))
+        count = 0
         async for at, line in files.stream(name, mark=place, search=search):
             await box.room(_PATIENCE)
             box.put(event("line", {"line": line}, at))
+            count += 1
+            if count % _PIECE == 0:
+                # However many read a long log from its beginning, others wait for a few of them only.
+                async with door.turns:
+                    await asyncio.sleep(0)
 
     return EventStream(request, person, feed)

@@ -64,6 +64,58 @@ class Model(BaseModel):
     model: Annotated[str, Field(min_length=1, max_length=300)]
 
 
+class Hold(BaseModel):
+    """What a service is held in, why, and until when (RFC 3339). `force`: also if others need it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    state: Literal["running", "stopped", "maintenance"] = "stopped"
+    reason: str = Field(min_length=1, max_length=300)
+    until: Annotated[str | None, Field(max_length=50)] = None
+    force: bool = False
+
+
+class Release(BaseModel):
+    """Why a hold ends; may be left out."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    reason: str = Field(default="", max_length=300)
+
+
+ParamName = Annotated[str, Field(min_length=1, max_length=100)]
+
+
+class SetParams(BaseModel):
+    """Parameters to set (text is read as the parameter's type), or names of those to unset."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    set: dict[ParamName, Annotated[str, Field(max_length=1000)] | bool | int | float] = Field(
+        default_factory=dict, max_length=50
+    )
+    unset: list[ParamName] = Field(default_factory=list, max_length=50)
+    reason: str = Field(default="", max_length=300)
+    until: Annotated[str | None, Field(max_length=50)] = None
+
+
+class LeftoverEntry(BaseModel):
+    """One entry by Consul's name of its node, and its id there."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    node: Annotated[str, Field(min_length=1, max_length=300)]
+    id: Annotated[str, Field(min_length=1, max_length=300)]
+
+
+class CleanUp(BaseModel):
+    """Entries to be taken out of Consul, each as the list of what was left over shows it."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    entries: Annotated[list[LeftoverEntry], Field(min_length=1, max_length=500)]
+
+
 class _Open(BaseModel):
     """An answer: it may have more fields than are written here."""
 
@@ -201,6 +253,46 @@ class Nodes(_Open):
     """Every node that has a service."""
 
     nodes: list[dict[str, Any]]
+
+
+class Holding(_Open):
+    """Who holds a service; null: nobody. `as` is the name to release."""
+
+    service: str
+    hold: dict[str, Any] | None
+
+
+class Done(_Open):
+    """What became of a hold or of a parameter. `result`: done, already, or pending."""
+
+    service: str
+    result: str
+    sentence: str
+
+
+class Params(_Open):
+    """The parameters of a service, and who set what differs from the config."""
+
+    service: str
+    params: list[dict[str, Any]]
+
+
+class Groups(_Open):
+    """Every group of this node."""
+
+    groups: list[dict[str, Any]]
+
+
+class Leftovers(_Open):
+    """Entries that nobody stands behind."""
+
+    leftovers: list[dict[str, Any]]
+
+
+class CleanedUp(_Open):
+    """What became of each entry. `result`: done, already (not there), refused or failed."""
+
+    entries: list[dict[str, Any]]
 
 
 class Monitor(_Open):

@@ -53,6 +53,11 @@ class StatusPages:
         self._page: dict[str, Any] = {}
         self._bytes: dict[str, bytes] = {}
 
+    @property
+    def rings(self) -> int:
+        """How often the bell had rung when the rows were made; -1 before the first."""
+        return self._stamp[0] if self._stamp is not None else -1
+
     async def page(self) -> dict[str, Any]:
         """Everything, as the operation `services` tells it."""
         now = time.monotonic()

@@ -107,6 +107,7 @@ class Watch:
         figures = b""
         loop = asyncio.get_running_loop()
         due = loop.time()
+        bell = self._door.agent.bell
         while True:
             rows = (await self._pages.rows(reader))["services"]
             fresh = {name: encode(_still(row)) for name, row in rows.items()}
@@ -123,7 +124,8 @@ class Watch:
                 if figures != before:
                     tell(figures)
             await asyncio.sleep(_CALM)
-            await self._door.agent.bell.wait(max(0.0, due - loop.time()))
+            if bell.rings == self._pages.rings:  # what rang since these rows were made woke nobody
+                await bell.wait(max(0.0, due - loop.time()))
 
     def close(self) -> None:
         """Stop all work."""

@@ -174,6 +174,9 @@ def audit_line(op: str, args: Args, who: str, outcome: str, detail: str = "") ->
     target = [str(name) for name in names] if isinstance(names, list) else []
     if isinstance(args.get("name"), str):
         target.append(args["name"])
+    entries = args.get("entries")
+    if isinstance(entries, list):
+        target += [str(one.get("id")) for one in entries if isinstance(one, dict)]
     verb = args.get("verb")
     return AuditLine(
         at=time.time(),

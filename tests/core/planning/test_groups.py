@@ -11,6 +11,7 @@ from lictor.core.planning.groups import (
     look_again,
     member,
     names_of,
+    place,
 )
 from lictor.core.planning.registration import Owner, wanted
 from tests.core.build import HTTP, NOW, now_in, spec, want
@@ -153,3 +154,38 @@ def test_the_groups_of_a_config_are_those_of_its_registered_services():
         spec("d", voice_group="quiet", registered=False),
     ]
     assert names_of(specs) == ["voice"]
+
+
+def told(clock: Clock, *working: str) -> dict[str, tuple[str, str, float | None]]:
+    present = group(*working)
+    holder = next((each for each in present if each.key == clock.standing.best), None)
+    found = {str(each.key): place(clock.standing, each, holder, clock.now) for each in present}
+    return {name: (role, why.code, left) for name, (role, why, left) in found.items()}
+
+
+def test_each_member_is_told_how_it_stands_and_when_it_may_take_over():
+    clock = Clock()
+    clock.after(0, *RANKS)
+    assert told(clock, *RANKS) == {
+        "xtts": ("best", "group.is_best", None),
+        "openvoice": ("standby", "group.stands_by", None),
+        "piper": ("standby", "group.stands_by", None),
+    }
+    clock.after(1, "piper")
+    assert told(clock, "piper")["xtts"] == ("out", "group.out", None)
+    clock.after(2, "xtts", "piper")
+    clock.after(10, "xtts", "piper")
+    assert told(clock, "xtts", "piper")["xtts"] == ("standby", "group.on_trial", 20.0)
+    assert told(clock, "xtts", "piper")["piper"] == ("best", "group.is_best", None)
+    clock.after(20, "xtts", "piper")
+    assert told(clock, "xtts", "piper")["xtts"][0] == "best"
+    clock.after(1)
+    assert told(clock)["xtts"] == ("best", "group.keeps_place", None)
+
+
+def test_who_waits_for_the_catalog_alone_is_told_so():
+    late = Member(ServiceKey("xtts"), 10, fit=True, hold_down=5.0, proven=False)
+    piper = Member(ServiceKey("piper"), 30, fit=True, hold_down=5.0)
+    standing = judge(Standing(ServiceKey("piper")), [late, piper], NOW)
+    role, why, left = place(standing, late, piper, NOW)
+    assert (role, why.code, left) == ("standby", "group.unproven", None)

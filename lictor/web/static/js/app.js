@@ -21,6 +21,7 @@ const LATER = {
   registry: () => import("./pages/registry.js").then((module) => module.Registry),
   events: () => import("./pages/events.js").then((module) => module.Events),
   users: () => import("./pages/users.js").then((module) => module.Users),
+  audit: () => import("./pages/audit.js").then((module) => module.Audit),
   account: () => import("./pages/users.js").then((module) => module.Users),
 };
 const RIGHTS = { ...Object.fromEntries(PAGES.map((one) => [one.page, one.right])), service: "services_list", account: "own_password" };

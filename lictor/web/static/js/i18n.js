@@ -49,6 +49,12 @@ export function say(code, params, otherwise) {
   return template === undefined ? otherwise || code : fill(template, params || {});
 }
 
+/** A sentence of the agent that needs no parameters; undefined for one that does, or is not known. */
+export function fixed(code) {
+  const template = sentences.value[code];
+  return template?.includes("{") ? undefined : template;
+}
+
 /** Why something is as it is: `reasons` in the reader's language, else the agent's English. */
 export function why(record, later = 0) {
   if (Array.isArray(record.reasons) && record.reasons.length) {

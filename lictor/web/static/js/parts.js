@@ -1,6 +1,6 @@
 // Small pieces that several pages show: a state, a sparkline, a bar, a moment, an empty page, a dialog.
 import { html, useEffect, useRef } from "./ui.js";
-import { clock, say, t, utc } from "./i18n.js";
+import { clock, fixed, t, utc } from "./i18n.js";
 import { kindOf } from "./state.js";
 
 const GLYPHS = {
@@ -123,7 +123,7 @@ export function Trouble({ problem, again }) {
 export function sentence(problem) {
   if (problem.status === 0) return t("problem.away_text");
   if (problem.status === 403) return t("problem.forbidden_text");
-  return say(problem.code, {}, problem.message);
+  return fixed(problem.code) ?? problem.message;
 }
 
 /** A dialog that closes with Escape, gives the focus back, and closes when one clicks beside it. */

@@ -16,6 +16,7 @@ export const PAGES = [
   { page: "registry", right: "registry" },
   { page: "events", right: "events" },
   { page: "users", right: "people" },
+  { page: "audit", right: "audit" },
 ];
 
 export function Shell({ children }) {
@@ -128,7 +129,7 @@ const KEYS = [
   ["l", "logs"],
   ["p", "pin"],
   ["g G", "ends"],
-  ["1 – 6", "pages"],
+  ["1 – 7", "pages"],
   ["?", "help"],
 ];
 

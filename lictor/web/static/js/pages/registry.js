@@ -1,10 +1,12 @@
 // The cluster as Consul sees it: every node and every service, with the DNS names to use.
 import { classes, html, useEffect, useState } from "../ui.js";
-import { get, post } from "../api.js";
-import { t } from "../i18n.js";
+import { get } from "../api.js";
+import { say, t, why } from "../i18n.js";
 import { consul, may } from "../state.js";
 import { Copy, Dialog, Empty, Health, Trouble, sentence } from "../parts.js";
 import { go, to } from "../route.js";
+import { Groups } from "./groups.js";
+import { Leftovers } from "./leftovers.js";
 import { useAnswer } from "./service.js";
 
 const EVERY = 10_000;
@@ -17,7 +19,13 @@ export function Registry({ name }) {
   }, []);
   const [kept, keep] = useState(null);
   const [answer, problem, again] = useAnswer(round, () =>
-    Promise.all([get("registry/services"), get("registry/nodes")]).then(([one, other]) => ({ ...one, ...other })),
+    Promise.all([
+      get("registry/services"),
+      get("registry/nodes"),
+      get("registry/groups"),
+      // What is left over is more to ask for than the rest: without a right to it the page is still whole.
+      may("registry_change") ? get("registry/clean-up").catch((unknown) => ({ leftovers: [], unknown })) : {},
+    ]).then((answers) => Object.assign({}, ...answers)),
   );
   useEffect(() => {
     if (answer) keep(answer);
@@ -27,7 +35,7 @@ export function Registry({ name }) {
     return html`<${Trouble} problem=${problem} again=${again} />`;
   }
   if (problem) {
-    return html`<${Empty} glyph="⊘" title=${t("registry.away")}>${t("registry.away_text", { why: sentence(problem) })}</${Empty}>`;
+    return html`<${Empty} glyph="⊘" title=${t("registry.away")}>${t("registry.away_text", { why: reason(problem) })}</${Empty}>`;
   }
   if (!shown) return html`<p class="quiet" aria-busy="true">${t("state.loading")}</p>`;
   return html`<section>
@@ -37,12 +45,19 @@ export function Registry({ name }) {
       ${consul.value?.dns && html`<span class="quiet">DNS ${consul.value.dns}</span>`}
     </div>
     <${Nodes} nodes=${shown.nodes || []} />
-    <${Orphans} orphans=${shown.orphans || []} again=${again} />
+    <${Groups} groups=${shown.groups || []} />
     ${shown.services.length
       ? html`<${Found} services=${shown.services} />`
       : html`<${Empty} title=${t("registry.none")}>${t("registry.none_text")}</${Empty}>`}
+    ${shown.leftovers && html`<${Leftovers} leftovers=${shown.leftovers} unknown=${shown.unknown} again=${again} />`}
     ${name && html`<${One} key=${name} name=${name} />`}
   </section>`;
+}
+
+/** Why Consul cannot be asked, in the reader's language where the agent told. */
+function reason(problem) {
+  const told = consul.value;
+  return told && told.state !== "ok" ? say(told.reason, told.reason_params, told.sentence) : sentence(problem);
 }
 
 function Nodes({ nodes }) {
@@ -55,11 +70,26 @@ function Nodes({ nodes }) {
           ${["passing", "warning", "critical", "maintenance"]
             .filter((word) => node[word])
             .map((word) => html`<${Health} health=${word} count=${node[word]} /> `)}
+          ${!node.services && html`<span class="quiet">${t("registry.no_entries")}</span>`}
         </p>
-        ${node.dashboard && !node.this && html`<a href=${safe(node.dashboard)} rel="noreferrer noopener">${t("registry.its_dashboard")}</a>`}
+        ${(node.agents || []).map((agent) => html`<${Agent} key=${agent.node} agent=${agent} alone=${agent.node === node.node && node.agents.length === 1} mine=${node.this} />`)}
       </li>`,
     )}
   </ul>`;
+}
+
+const AGENT = { running: ["ready", "●"], ended: ["off", "○"], gone: ["trouble", "✖"], unknown: ["off", "?"] };
+
+/** How the agent of a node is, in the words of `lictor status --all-nodes`. */
+function Agent({ agent, alone, mine }) {
+  const [kind, glyph] = AGENT[agent.state] || AGENT.unknown;
+  return html`<p class="agent">
+    <span class=${`state k-${kind}`}><span class="glyph" aria-hidden="true">${glyph}</span> ${t(`agent.${agent.state}`)}</span>
+    <span class="quiet">${alone ? "Lictor" : agent.node} ${agent.version || ""}</span>
+    ${agent.gpus?.length > 0 && html`<span class="quiet">GPU: ${agent.gpus.length}</span>`}
+    ${agent.ui && !mine && html`<a href=${safe(agent.ui)} rel="noreferrer noopener">${t("registry.its_dashboard")}</a>`}
+    ${agent.reason && html`<span class="output">${say(agent.reason, agent.reason_params, agent.sentence)}</span>`}
+  </p>`;
 }
 
 /** Only http and https: an address in the registry is anybody's word. */
@@ -94,42 +124,6 @@ function Found({ services }) {
   </table>`;
 }
 
-function Orphans({ orphans, again }) {
-  const [open, setOpen] = useState(null);
-  const [problem, setProblem] = useState(null);
-  if (!orphans.length) return null;
-  const clean = async () => {
-    try {
-      await post("registry/clean-up", { ids: [open.id] });
-      setOpen(null);
-      again();
-    } catch (failed) {
-      setProblem(failed);
-    }
-  };
-  return html`<section class="card orphans">
-    <h2>${t("registry.orphans")}</h2>
-    <p class="quiet">${t("registry.orphans_text")}</p>
-    <ul class="list">
-      ${orphans.map(
-        (one) => html`<li>
-          <b>${one.service}</b> <span class="mono quiet">${one.id}</span> <span>${one.sentence}</span>
-          ${may("registry_change") && html`<button onClick=${() => setOpen(one)}>${t("act.clean_up")}</button>`}
-        </li>`,
-      )}
-    </ul>
-    ${open &&
-    html`<${Dialog} title=${t("registry.clean_up", { id: open.id })} onClose=${() => setOpen(null)}>
-      <p>${t("registry.clean_up_text")}</p>
-      ${problem && html`<p class="problem">${sentence(problem)}</p>`}
-      <div class="dialog-actions">
-        <button onClick=${() => setOpen(null)}>${t("act.cancel")}</button>
-        <button class="danger" onClick=${clean}>${t("act.clean_up")}</button>
-      </div>
-    </${Dialog}>`}
-  </section>`;
-}
-
 function One({ name }) {
   const [answer, problem] = useAnswer(name, () =>
     Promise.all([
@@ -153,9 +147,10 @@ function One({ name }) {
     ${dns &&
     html`<h3>DNS</h3>
       <p class="mono">dig @${dns.server?.replace(/:(\d+)$/, " -p $1")} ${dns.question} SRV</p>
-      <p>${dns.addresses?.length ? dns.addresses.join(", ") : t("registry.no_answer")}</p>
+      <p>${dns.addresses?.length ? dns.addresses.join(", ") : dns.reason ? say(dns.reason, dns.reason_params, dns.sentence) : t("registry.no_answer")}</p>
+      ${dns.also && html`<p class="mono">dig @${dns.server?.replace(/:(\d+)$/, " -p $1")} ${dns.also.question} SRV</p><p>${[...dns.also.a, ...dns.also.aaaa].join(", ")}</p>`}
       <ul class="list">
-        ${(dns.left_out || []).map((one) => html`<li><span class="quiet">${t("registry.left_out")}</span> <b>${one.id || one.node || ""}</b> ${one.reason || ""}</li>`)}
+        ${(dns.left_out || []).map((one) => html`<li><span class="quiet">${t("registry.left_out")}</span> <b>${one.id || one.node || ""}</b> ${one.reasons?.length ? why(one) : one.reason || ""}</li>`)}
       </ul>`}
     <div class="dialog-actions"><button autofocus onClick=${() => go("registry")}>${t("act.close")}</button></div>
   </${Dialog}>`;

@@ -4,6 +4,7 @@ import { get } from "../api.js";
 import { duration, has, megabytes, percent, say, t, why } from "../i18n.js";
 import { history, loaded, may, services } from "../state.js";
 import { Copy, Empty, Health, Phase, Spark, Trouble, When } from "../parts.js";
+import { Holding, Params, setsParams } from "./overrides.js";
 import { Actions, Order } from "./services.js";
 import { line } from "../ansi.js";
 import { to } from "../route.js";
@@ -53,7 +54,9 @@ export function Service({ name }) {
       <${Explain} name=${name} row=${row} />
       ${may("health") && html`<${Checks} name=${name} phase=${row.phase} />`}
       ${may("events") && html`<${Happened} name=${name} row=${row} />`}
-      <${Definition} name=${name} />
+      <${Definition} name=${name} row=${row} />
+      ${may("holds") && !row.infrastructure && html`<${Holding} name=${name} row=${row} />`}
+      ${setsParams(row) && html`<${Params} name=${name} row=${row} />`}
     </div>
     ${may("logs") && !row.internal && html`<${LastLines} name=${name} row=${row} />`}
   </article>`;
@@ -153,8 +156,8 @@ function Happened({ name, row }) {
   </section>`;
 }
 
-function Definition({ name }) {
-  const [answer, problem] = useAnswer(name, () => may("health") ? get(`admin/services/${encodeURIComponent(name)}`) : Promise.resolve({}));
+function Definition({ name, row: now }) {
+  const [answer, problem] = useAnswer(`${name} ${now.pid} ${JSON.stringify(now.params)}`, () => may("health") ? get(`admin/services/${encodeURIComponent(name)}`) : Promise.resolve({}));
   if (problem) return null;
   const row = answer || {};
   const facts = [

@@ -3,8 +3,9 @@ import { html, useRef, useState } from "../ui.js";
 import { api, get, post } from "../api.js";
 import { t } from "../i18n.js";
 import { may, me, whoAmI } from "../state.js";
-import { Copy, Dialog, Rich, Trouble, When, sentence } from "../parts.js";
+import { Copy, Dialog, Trouble, When, sentence } from "../parts.js";
 import { useAnswer } from "./service.js";
+import { Tokens } from "./tokens.js";
 
 const ROLES = ["admin", "user", "web", "guest"];
 const path = (name) => `admin/users/${encodeURIComponent(name)}`;
@@ -139,23 +140,5 @@ function OwnPassword() {
       ${said?.done && html`<p class="good" role="status">${t("users.password_changed")}</p>`}
       <p><button>${t("users.change_password")}</button></p>
     </form>
-  </div>`;
-}
-
-function Tokens() {
-  const [answer, problem, again] = useAnswer("tokens", () => get("admin/tokens"));
-  if (problem) return null;
-  return html`<div class="card">
-    <h2>${t("users.tokens")}</h2>
-    ${answer && !answer.length && html`<p class="quiet"><${Rich} text=${t("users.no_tokens")} /></p>`}
-    <ul class="list">
-      ${(answer || []).map(
-        (token) => html`<li key=${token.id}>
-          <b>${token.name}</b> <span class="quiet">${token.user || t(`role.${token.role}`)}</span>
-          ${token.used && html`<span class="quiet">${t("users.last_used")} <${When} at=${new Date(token.used * 1000).toISOString()} /></span>`}
-          <button class="danger-quiet" onClick=${() => api("DELETE", `admin/tokens/${encodeURIComponent(token.id)}`).then(again)}>${t("users.revoke")}</button>
-        </li>`,
-      )}
-    </ul>
   </div>`;
 }
