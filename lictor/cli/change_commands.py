@@ -66,7 +66,7 @@ def _verb(name: str) -> Any:
         if names and everything:
             raise click.UsageError(say("usage.names_and_all"))
         if name == "stop" and not names and not yes and _at_a_terminal():
-            _ask_person(say("ask.stop_all"))
+            ask_person(say("ask.stop_all"))
         args = {
             "verb": name,
             "names": list(names),
@@ -124,7 +124,7 @@ def _change(args: dict[str, Any], *, silence: float) -> list[Row]:
         if said.exit_code != EXIT_REFUSED or args["yes"] or not _at_a_terminal():
             raise
         talk(clean(said.message))
-        _ask_person(say("ask.anyway"))
+        ask_person(say("ask.anyway"))
         args["yes"] = True
         return once()
 
@@ -160,7 +160,7 @@ def _at_a_terminal() -> bool:
     return all(stream is not None and stream.isatty() for stream in streams)
 
 
-def _ask_person(question: str) -> None:
+def ask_person(question: str) -> None:
     """Go on only after a yes; anything else changes nothing."""
     sys.stderr.write(f"{question} {say('ask.choice')} ")
     sys.stderr.flush()

@@ -36,6 +36,7 @@ from lictor.core.runtime.holds import Holds
 from lictor.core.runtime.keeper import DesiredKeeper
 from lictor.core.runtime.log_keeper import LogKeeper
 from lictor.core.runtime.meters import LoopLag
+from lictor.core.runtime.models import Models
 from lictor.core.runtime.one_run import OneRun
 from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
@@ -89,6 +90,7 @@ class Agent:
         self.holds = Holds(tools.store, self._hold_event)
         self.outcomes = Outcomes(self)
         self.one_run = OneRun(self)
+        self.models = Models(self)
         self.reconciler = Reconciler(tools.clock, self._forgotten)
         self.publisher = Publisher(self._actual_document, self.jitter)
         self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
@@ -122,6 +124,8 @@ class Agent:
             logs = LogKeeper(self.tools.clock, runners.values, self.record)
             self.background.keep("logs", logs.attend)
             self.background.keep("lag", self.lag.measure)
+            self.background.keep("models", self.models.attend)
+            self.background.keep("loads", self.models.loads.attend)
             if self.tools.web is not None:
                 web = self.tools.web
                 self.background.keep("web", lambda: web(self))
@@ -142,6 +146,7 @@ class Agent:
         self._restore()
         self.reconciler.want(self._merged())
         self.outcomes.load()
+        self.models.load()
         self.reconciler.resume()
         self.record("agent", "", because("agent.started", version=__version__))
 
@@ -377,6 +382,7 @@ class Agent:
             now=self.tools.clock.now(),
             usage=usage.get(key),
             registered=self.consul.holds(key),
+            more=self.models.parts(key),
         ) | {"flaps": self.consul.flaps(key)}
 
     def _actual_document(self, key: ServiceKey) -> dict[str, Any] | None:

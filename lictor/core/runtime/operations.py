@@ -11,6 +11,7 @@ from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.foresight import Foresight
 from lictor.core.runtime.log_files import LogFiles
+from lictor.core.runtime.model_orders import ModelOrders
 from lictor.core.runtime.monitor import Monitor
 from lictor.core.runtime.orders import Orders
 from lictor.core.runtime.questions import Questions
@@ -32,6 +33,7 @@ class Operations:
             **LogFiles(agent).ops,
             **RegistryView(agent).ops,
             **Monitor(agent).ops,
+            **ModelOrders(agent).ops,
             **Orders(agent, reload).ops,
         }
 

@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from lictor.web import problems
 from lictor.web.api import (
     admin_logs,
+    admin_models,
     admin_services,
     dashboard,
     description,
@@ -32,6 +33,7 @@ def include(app: FastAPI, door: Door) -> None:
     for module in (
         supervisor,
         admin_services,
+        admin_models,
         dashboard,
         description,
         admin_logs,
