@@ -154,8 +154,10 @@ class ModelLoads:
     ) -> None:
         """Remember a start that got ready, once."""
         model = str(runner.spec.param(PARAM))
-        if runner.state.fingerprint != runner.spec.fingerprint():
-            return  # what runs is the model before: the definition is newer than the run
+        if runner.state.fingerprint != runner.spec.fingerprint() or runner.state.adopted:
+            # Either the definition is newer than the run, so that this is the model before; or an
+            # agent that was not there cannot say when the run got ready.
+            return
         past = self.history(key, model)
         if past.of == started:
             return
