@@ -35,6 +35,7 @@ COMMANDS = {
     "confirm": "agent_commands:confirm",
     "set": "param_commands:set_params",
     "unset": "param_commands:unset_params",
+    "model": "model_command:model",
     "hold": "hold_commands:hold",
     "release": "hold_commands:release",
     "register": "registry_commands:register",

@@ -25,8 +25,8 @@ PAGE = 1_000
 SILENCE = 30.0
 
 KINDS = (
-    *("access", "agent", "config", "consul", "desired", "gpu", "group", "hold", "outcome"),
-    *("phase", "store"),
+    *("access", "agent", "config", "consul", "desired", "gpu", "group", "hold", "model"),
+    *("outcome", "phase", "store"),
     "verb",
 )
 

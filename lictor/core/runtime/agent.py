@@ -37,6 +37,7 @@ from lictor.core.runtime.holds import Holds
 from lictor.core.runtime.keeper import DesiredKeeper
 from lictor.core.runtime.log_keeper import LogKeeper
 from lictor.core.runtime.meters import LoopLag
+from lictor.core.runtime.models import Models
 from lictor.core.runtime.one_run import OneRun
 from lictor.core.runtime.outcomes import Outcomes
 from lictor.core.runtime.publisher import Publisher
@@ -71,6 +72,7 @@ class Agent:
         self.holds = Holds(tools.store, self._hold_event)
         self.outcomes = Outcomes(self)
         self.one_run = OneRun(self)
+        self.models = Models(self)
         self.gpus = Gpus(self, tools.gpus)
         self.reconciler = Reconciler(
             tools.clock, self._forgotten, board=self.gpus.board, acting=self.gpus.acting
@@ -109,6 +111,8 @@ class Agent:
             self.background.keep("logs", logs.attend)
             self.background.keep("lag", self.lag.measure)
             self.background.keep("gpus", self.gpus.watch)
+            self.background.keep("models", self.models.attend)
+            self.background.keep("loads", self.models.loads.attend)
             if self.tools.web is not None:
                 web = self.tools.web
                 self.background.keep("web", lambda: web(self))
@@ -131,6 +135,7 @@ class Agent:
         self.reconciler.want(self._merged())
         self.gpus.desired_changed()
         self.outcomes.load()
+        self.models.load()
         self.reconciler.resume()
         self.record("agent", "", because("agent.started", version=__version__))
 
@@ -388,6 +393,7 @@ class Agent:
             now=self.tools.clock.now(),
             usage=usage.get(key),
             registered=self.consul.holds(key),
+            more=self.models.parts(key),
         ) | {"flaps": self.consul.flaps(key)}
 
     def _actual_document(self, key: ServiceKey) -> dict[str, Any] | None:

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
 
 #: What a line can be about.
 KINDS = (
-    *("access", "agent", "config", "consul", "desired", "gpu", "group", "hold", "outcome"),
-    *("phase", "store"),
+    *("access", "agent", "config", "consul", "desired", "gpu", "group", "hold", "model"),
+    *("outcome", "phase", "store"),
     "verb",
 )
 

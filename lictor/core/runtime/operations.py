@@ -13,6 +13,7 @@ from lictor.core.runtime.control import Emit
 from lictor.core.runtime.foresight import Foresight
 from lictor.core.runtime.gpu_view import GpuView
 from lictor.core.runtime.log_files import LogFiles
+from lictor.core.runtime.model_orders import ModelOrders
 from lictor.core.runtime.monitor import Monitor
 from lictor.core.runtime.orders import Orders
 from lictor.core.runtime.overrides_view import OverridesView
@@ -38,6 +39,7 @@ class Operations:
             **OverridesView(agent).ops,
             **Monitor(agent).ops,
             **GpuView(agent).ops,
+            **ModelOrders(agent).ops,
             **Orders(agent, reload).ops,
         }
 

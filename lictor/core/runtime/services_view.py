@@ -59,6 +59,7 @@ class ServicesView:
             **{name: view[name] for name in _FROM_VIEW},
             "since": None if state.started_wall is None else moment(state.started_wall),
             "order": self._agent.outcomes.open_order(key),
+            "model": self._agent.models.told(key),
             "internal": spec.driver == "observed",
             "infrastructure": key in self._agent.infrastructure,
             "gpu": spec.gpu is not None,

@@ -39,7 +39,7 @@ _RETRY = 1.0  # seconds between two tries on a disk that does not take it
 _LINGER = 0.01  # seconds in which a burst gathers: a start of 200 is a few transactions
 _MAX_ASIDE = 3  # files set aside in one life; then the disk is to blame, not the file
 #: Tables whose rows are worth a wait for the platter (https://www.sqlite.org/pragma.html#pragma_synchronous).
-_PRECIOUS = frozenset({"holds", "pending"})
+_PRECIOUS = frozenset({"holds", "pending", "switches"})
 
 _RowKey = tuple[str, str]
 

@@ -99,9 +99,10 @@ def record(
     now: float,
     usage: Usage | None,
     registered: bool | None,
+    more: Iterable[Reason] = (),
 ) -> dict[str, Any]:
-    """The record of `lictor status -o json`."""
-    why = parts(state, want, now=now)
+    """The record of `lictor status -o json`. `more`: what other parts have to say of it."""
+    why = [*parts(state, want, now=now), *more]
     running = state.phase.running and state.identity is not None
     process = state.identity.pid if state.identity and state.identity.pid else None
     uptime = now - state.started if running and state.started is not None else 0.0

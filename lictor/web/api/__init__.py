@@ -7,6 +7,7 @@ from fastapi import FastAPI
 from lictor.web import problems
 from lictor.web.api import (
     admin_logs,
+    admin_models,
     admin_services,
     dashboard,
     description,
@@ -35,6 +36,7 @@ def include(app: FastAPI, door: Door) -> None:
         supervisor,
         admin_services,
         overrides,
+        admin_models,
         dashboard,
         description,
         admin_logs,

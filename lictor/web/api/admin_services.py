@@ -93,32 +93,6 @@ async def _one(
     return answer(await orders.one(door, person, verb, name, **options))
 
 
-@router.post("/services/{name}/model", response_model=shapes.Ordered, responses=_ORDER)
-async def model(
-    name: _Name,
-    body: shapes.Model,
-    person: Annotated[Person, Depends(needs(Right.PARAMS))],
-    door: TheDoor,
-) -> Response:
-    """Let a service serve another model: its parameter `model`, within what config.yml allows."""
-    keys = door.require(person, Right.PARAMS, [name])
-    args = {"name": name, "params": {"model": body.model}, "reason": ""}
-    done = await door.order("set", args, person)
-    runner = door.agent.reconciler.runners[keys[0]]
-    running = runner.state.phase.running
-    return answer(
-        {
-            "status": "restarting" if running else "stopped",
-            "service": name,
-            "model": body.model,
-            "message": f"Service {name} switches to {body.model}",
-            "result": done["result"],
-            "phase": runner.state.phase.value,
-            "sentence": done["sentence"],
-        }
-    )
-
-
 @router.get("/services/{name}", response_model=shapes.Row, responses=shapes.problems())
 async def details(
     name: _Name,

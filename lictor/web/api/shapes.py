@@ -62,6 +62,8 @@ class Model(BaseModel):
     """Which model a service is to serve."""
 
     model: Annotated[str, Field(min_length=1, max_length=300)]
+    trust_remote_code: bool | None = None
+    force: bool = False
 
 
 class Hold(BaseModel):
@@ -153,6 +155,58 @@ class Reloaded(_Open):
     status: str
     service: str | None
     message: str
+
+
+class Switched(Ordered):
+    """What came of asking for a model; `switch` is how far it is."""
+
+    model: str
+    before: str | None
+    switch: dict[str, Any] | None
+
+
+class CachedModel(_Open):
+    """One model in the cache of a service. Sizes are bytes, times are seconds."""
+
+    id: str
+    size_bytes: int
+    last_used: str | None
+    complete: bool
+    current: bool
+    in_use_by: list[str]
+    usual_s: float | None
+
+
+class Models(_Open):
+    """The model of a service, and those that it could load from its cache."""
+
+    service: str
+    current: str | None
+    stage: str | None
+    open: bool
+    cache: str | None
+    models: list[CachedModel]
+
+
+class ModelPlan(_Open):
+    """What a switch would lead to."""
+
+    service: str
+    model: str
+    before: str | None
+    usual_s: float | None
+    hurts: list[str]
+    steps: list[dict[str, Any]]
+
+
+class ModelRemoved(_Open):
+    """A model that was removed from the cache."""
+
+    service: str
+    result: str
+    model: str
+    freed_bytes: int
+    sentence: str
 
 
 class Row(_Open):

@@ -6,7 +6,7 @@ import { services } from "../state.js";
 import { Empty, Trouble, When } from "../parts.js";
 import { replace, route, to } from "../route.js";
 
-export const KINDS = ["phase", "verb", "outcome", "hold", "desired", "config", "consul", "gpu", "agent", "store", "access"];
+export const KINDS = ["phase", "verb", "outcome", "hold", "model", "desired", "config", "consul", "gpu", "agent", "store", "access"];
 
 export function Events() {
   const { service = "", kind = "" } = route.value.query;

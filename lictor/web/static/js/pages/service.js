@@ -6,6 +6,7 @@ import { history, loaded, may, services } from "../state.js";
 import { Copy, Empty, Health, Phase, Spark, Trouble, When } from "../parts.js";
 import { Holding, Params, setsParams } from "./overrides.js";
 import { Actions, Order } from "./services.js";
+import { Model } from "./model.js";
 import { line } from "../ansi.js";
 import { to } from "../route.js";
 
@@ -50,6 +51,7 @@ export function Service({ name }) {
       <p><${Order} row=${row} /></p>
     </section>
     <${Facts} row=${row} />
+    <${Model} name=${name} row=${row} />
     <div class="columns">
       <${Explain} name=${name} row=${row} />
       ${may("health") && html`<${Checks} name=${name} phase=${row.phase} />`}

@@ -257,7 +257,10 @@ export function Order({ row }) {
       ><span class="spin" aria-hidden="true"></span>${row.order
         ? t("order.by", { verb: t(`action.${row.order.verb}`), who: row.order.who })
         : t("order.asked", { verb: t(`action.${order.verb}`) })}</span
-    >`} ${plain ? html`<span class="sr">${text}</span>` : text}</span
+    >`} ${row.phase === "starting" &&
+    row.model?.percent >= 0 &&
+    row.model.percent !== null &&
+    html`<progress max="100" value=${row.model.percent} aria-label=${t("model.progress")}></progress>`} ${plain ? html`<span class="sr">${text}</span>` : text}</span
   >`;
 }
 

@@ -1,0 +1,217 @@
+"""A switch is carried out with real runners, in virtual time: prepared first where a driver can."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from concurrent.futures import Future
+from types import SimpleNamespace
+
+from lictor.core.errors import StartFailed
+from lictor.core.model.spec import HealthSpec, ParamRef, ParamSpec, StopSpec
+from lictor.core.planning.model_switch import Stage
+from lictor.core.planning.overrides import Host, merge
+from lictor.core.ports_prepare import Preparing
+from lictor.core.runtime.bell import Bell
+from lictor.core.runtime.keeper import DesiredKeeper
+from lictor.core.runtime.models import Models, switch_from, switch_row
+from lictor.core.testing import FakeDriver
+from tests.core.build import HTTP, key, want
+from tests.core.virtual import virtual
+from tests.core.world import CarefulDriver, World
+
+KEY = key("vllm")
+SERVICE = {
+    "command": ("vllm", "serve", ParamRef("model")),
+    "params": {"model": ParamSpec("org/a")},
+    "stop": StopSpec(pause=0.0),
+    "health": HealthSpec(probe=HTTP, startup=60.0),
+}
+
+
+class PreparingDriver(CarefulDriver):
+    """Makes the next run beside the present one; `takes` seconds, or fails as told."""
+
+    takes = 30.0
+    problem: StartFailed | None = None
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.prepared: list[object] = []
+        self.cut = 0
+
+    async def prepare(self, spec) -> None:
+        try:
+            await asyncio.sleep(self.takes)
+        except asyncio.CancelledError:
+            self.cut += 1
+            raise
+        if self.problem is not None:
+            raise self.problem
+        self.prepared.append(spec.param("model"))
+
+
+class House:
+    """As much of an agent as a switch touches: real keeper, real reconciler, no Consul, no disk."""
+
+    def __init__(self, driver: FakeDriver | None = None, after: House | None = None) -> None:
+        self.world = World(want("vllm", **SERVICE), after=after.world if after else None)
+        if driver is not None:
+            self.world.driver = driver
+            self.world["vllm"].use(driver)
+        self.bell, self.recorded = Bell(), []
+        self.spec = want("vllm", **SERVICE).spec
+        self.keeper = DesiredKeeper(
+            self.world.store,
+            self.changed,
+            lambda *_: None,
+            self.merged,
+        )
+        self.keeper.load()
+        self.world.store.flushed = self.flushed
+        self.agent = SimpleNamespace(
+            tools=SimpleNamespace(store=self.world.store, clock=self.world.clock),
+            reconciler=self.world.reconciler,
+            keeper=self.keeper,
+            publisher=SimpleNamespace(touch=lambda *_: None),
+            bell=self.bell,
+            ending=False,
+            record=lambda _kind, _subject, why, **_: self.recorded.append(why.code),
+        )
+        self.models = Models(self.agent)
+        self.models.load()
+        self.changed()
+        self.work = asyncio.create_task(self.models.attend())
+
+    def flushed(self):
+        done: Future[bool] = Future()
+        done.set_result(True)
+        return done
+
+    def merged(self, documents):
+        wall = self.world.clock.wall()
+        return merge([self.spec], documents, wall=wall, host=Host())
+
+    def changed(self) -> None:
+        self.world.reconciler.want(self.merged(self.keeper.documents))
+        self.bell.ring()
+
+    def order(self, model: str) -> None:
+        self.models.begin(KEY, model, {"model": model}, "anna")
+
+    @property
+    def stage(self) -> Stage:
+        return self.models.switch(KEY).stage
+
+    async def until(self, stage: Stage, within: float = 900.0) -> None:
+        async with asyncio.timeout(within):
+            while self.stage is not stage:
+                await asyncio.sleep(0.1)
+
+    @property
+    def models_started(self) -> list[object]:
+        return [spec.param("model") for spec in self.world.driver.started]
+
+
+async def serving(driver: FakeDriver | None = None) -> House:
+    house = House(driver)
+    await house.world.until("ready", "vllm")
+    return house
+
+
+@virtual
+async def test_the_old_one_serves_until_the_new_one_is_prepared():
+    driver = PreparingDriver()
+    assert isinstance(driver, Preparing)
+    house = await serving(driver)
+    house.order("org/b")
+    await asyncio.sleep(20)
+    assert (house.stage, house.world.phase("vllm")) == (Stage.PREPARING, "ready")
+    assert [part.code for part in house.models.parts(KEY)] == ["model.preparing"]
+    await house.until(Stage.DONE)
+    assert driver.prepared == ["org/b"]
+    assert house.models_started == ["org/a", "org/b"]
+    assert driver.doubled == []
+    house.work.cancel()
+
+
+@virtual
+async def test_what_cannot_be_prepared_is_refused_and_the_old_one_never_notices():
+    driver = PreparingDriver()
+    driver.problem = StartFailed("no", reason_code="start.program_missing", params={"program": "x"})
+    house = await serving(driver)
+    run = house.world.running("vllm")
+    house.order("org/b")
+    await house.until(Stage.REFUSED)
+    assert run.alive
+    assert house.keeper.documents.node == {}
+    (said,) = house.models.parts(KEY)
+    assert said.code == "model.refused"
+    assert said.params["why"] == "There is no program x."
+    house.work.cancel()
+
+
+@virtual
+async def test_a_preparation_that_nobody_wants_any_more_is_cut():
+    driver = PreparingDriver()
+    house = await serving(driver)
+    house.order("org/b")
+    await asyncio.sleep(5)
+    house.order("org/c")
+    await house.until(Stage.DONE)
+    assert driver.cut == 1
+    assert driver.prepared == ["org/c"]
+    assert house.models_started == ["org/a", "org/c"]
+    house.work.cancel()
+
+
+@virtual
+async def test_a_driver_without_that_step_just_switches_and_a_failure_goes_back():
+    house = await serving()
+    assert not isinstance(house.world.driver, Preparing)
+    house.world.prober.passing = False
+    house.order("org/b")
+    await house.world.until("starting", "vllm")
+    await asyncio.sleep(5)
+    assert house.models_started == ["org/a", "org/b"]
+    house.world.running("vllm").end()
+    await house.until(Stage.GOING_BACK)
+    house.world.prober.passing = True
+    await house.until(Stage.BACK)
+    assert house.models_started == ["org/a", "org/b", "org/a"]
+    assert house.world.driver.doubled == []
+    assert house.keeper.documents.node == {}
+    assert house.recorded == ["model.ordered", "model.loading", "model.going_back", "model.back"]
+    (said,) = house.models.parts(KEY)
+    assert said.params["why"] == "It ended with exit code 1 while it was loading."
+    house.order("org/b")
+    await house.until(Stage.DONE)
+    assert house.models.parts(KEY) == []
+    house.work.cancel()
+
+
+@virtual
+async def test_an_agent_that_is_told_to_end_leaves_the_switch_to_the_next_one():
+    house = await serving(PreparingDriver())
+    house.order("org/b")
+    await asyncio.sleep(1)
+    house.agent.ending = True
+    house.world.reconciler.halt(spare=frozenset())
+    house.bell.ring()
+    await asyncio.sleep(5)
+    assert house.stage is Stage.PREPARING
+    house.work.cancel()
+
+
+def test_a_row_of_another_version_is_no_switch():
+    assert switch_from({}) is None
+    assert switch_from({"stage": "flying", "passing": []}) is None
+
+
+@virtual
+async def test_a_switch_outlives_its_row():
+    house = await serving()
+    house.order("org/b")
+    switch = house.models.switch(KEY)
+    assert switch_from(json.loads(json.dumps(switch_row(switch)))) == switch
+    house.work.cancel()
