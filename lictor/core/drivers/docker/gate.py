@@ -31,6 +31,7 @@ from lictor.core.drivers.docker.answers import (
     one_line,
     pull_step,
     seen,
+    shown,
 )
 from lictor.core.drivers.docker.request import Request
 from lictor.core.drivers.docker.terms import (
@@ -156,6 +157,11 @@ class Engine:
         """Every container of one owner, running or not."""
         found = self.client(limit).containers(all=True, filters={"label": f"{OWNER}={owner}"})
         return tuple(seen(one) for one in found)
+
+    @_told
+    def everything(self, limit: float) -> list[dict[str, str]]:
+        """Every container, anybody's, as people know it."""
+        return [shown(one) for one in self.client(limit).containers(all=True)]
 
     @_told
     def inspect(self, name: str, limit: float) -> Inspected | None:

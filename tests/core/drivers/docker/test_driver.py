@@ -12,9 +12,8 @@ from pathlib import Path
 import pytest
 
 from lictor.core.drivers.docker.gate import Engine
-from lictor.core.drivers.docker.images import pull
 from lictor.core.drivers.docker.request import service_request
-from lictor.core.errors import OperationFailed, StartFailed
+from lictor.core.errors import StartFailed
 from lictor.core.model.spec import Limits, LogSpec, StopSpec
 from lictor.core.model.state import Exit
 from tests.core.drivers.docker.conftest import LOOP
@@ -213,22 +212,6 @@ async def test_an_image_that_cannot_be_built_says_why(driver, spec, tmp_path):
     failed = await refused(driver.start(spec(docker={"image": "unbuilt:1", "build": "."})))
     assert failed.reason_code == "docker.build_failed"
     assert "missing" in failed.message
-
-
-def test_a_pull_that_is_refused_says_so_in_the_registrys_words(engine):
-    said = []
-    with pytest.raises(OperationFailed) as failed:
-        pull(
-            "127.0.0.1:9/nobody/nothing:1", lambda *step: said.append(step), address=engine.address
-        )
-    assert failed.value.code == "docker.pull_refused"
-    assert "127.0.0.1:9" in failed.value.message
-
-
-def test_a_pull_without_an_engine_says_that(tmp_path):
-    with pytest.raises(OperationFailed) as failed:
-        pull(IMAGE, lambda *_: None, address=f"unix://{tmp_path}/none.sock")
-    assert failed.value.code == "docker.absent"
 
 
 async def test_a_start_that_is_given_up_leaves_nothing(driver, engine, spec, owner):
