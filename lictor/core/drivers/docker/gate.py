@@ -48,6 +48,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SYSTEM = "/var/run/docker.sock"
+_TOO_LATE = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
 _LOG_FILES = "2"  # what the engine keeps for an agent that is away; ours is under data_dir
 _NANO = 1_000_000_000
 
@@ -147,7 +148,11 @@ class Engine:
             return because("docker.absent", address=self.address)
         if isinstance(below, PermissionError):
             return because("docker.denied", address=self.address)
-        said = below.strerror if below is not None and below.strerror else "no answer in time"
+        said = one_line(error)
+        if any(isinstance(one, _TOO_LATE) for one in _chain(error)):
+            said = "no answer in time"
+        elif below is not None and below.strerror:
+            said = below.strerror
         return because("docker.unreachable", address=self.address, why=said)
 
     # --- looking ------------------------------------------------------------------------
