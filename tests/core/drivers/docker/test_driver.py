@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from lictor.core.drivers.docker import room
 from lictor.core.drivers.docker.gate import Engine
 from lictor.core.drivers.docker.request import service_request
 from lictor.core.errors import StartFailed
@@ -229,13 +230,14 @@ async def test_a_start_that_is_given_up_leaves_nothing(driver, engine, spec, own
 # --- ending ----------------------------------------------------------------------------------
 
 
-async def test_an_exit_is_noticed_by_its_event_and_its_last_line_is_there(driver, spec):
+async def test_an_exit_is_noticed_by_its_event_and_its_last_line_is_there(
+    monkeypatch, make_driver, engine, spec
+):
+    monkeypatch.setattr(room, "_EVERY", 600.0)  # no regular look comes to its aid
+    driver = make_driver(engine.address)
     one = spec("sh", "-c", "sleep 0.5; echo goodbye; exit 7")
     running = await soon(driver.start(one))
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
     assert await soon(running.wait()) == Exit(code=7)
-    assert loop.time() - begun < 4.5  # sooner than the next regular look
     assert log_of(driver, one)[-1] == "goodbye"
     await soon(running.stop(NOW))
 
@@ -261,6 +263,16 @@ async def test_a_stop_removes_the_container_and_its_output_is_all_there(
     assert (report.exit, report.killed) == (Exit(code=0), False)
     assert log_of(driver, one) == [str(number) for number in range(1, 5001)]
     assert owned(engine, owner) == []
+
+
+async def test_an_exit_whose_event_was_lost_is_found_by_the_next_look(
+    monkeypatch, make_driver, engine, spec
+):
+    monkeypatch.setattr(room, "_TELLING", frozenset())  # every event falls on deaf ears
+    driver = make_driver(engine.address)
+    running = await soon(driver.start(spec("sh", "-c", "sleep 0.5; exit 7")))
+    assert await soon(running.wait()) == Exit(code=7)
+    await soon(running.stop(NOW))
 
 
 async def test_a_container_that_somebody_removed_has_ended(driver, engine, spec):
