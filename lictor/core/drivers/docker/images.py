@@ -52,6 +52,36 @@ def pull(image: str, progress: Progress, *, address: str | None = None) -> None:
         raise OperationFailed(said, code=away.reason.code) from away
 
 
+class EnginePuller:
+    """The same for `lictor install`: what is there is not fetched, and progress is a share."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+
+    def has(self, image: str) -> bool:
+        """Whether the image is there already. Raises `OperationFailed` without an engine."""
+        engine: Engine = importlib.import_module("lictor.core.drivers.docker.gate").Engine(
+            self._address
+        )
+        try:
+            return engine.has_image(image, CALL)
+        except EngineRefused as refused:
+            raise OperationFailed(refused.said, code="docker.refused") from refused
+        except EngineAway as away:
+            said = render(away.reason.code, away.reason.params)
+            raise OperationFailed(said, code=away.reason.code) from away
+        finally:
+            engine.leave()
+
+    def pull(self, image: str, told: Callable[[str, float | None], None]) -> None:
+        """Fetch it; `told` hears what is done and how much of it, 0 to 1, if that is known."""
+
+        def tell(said: str, done: int, total: int) -> None:
+            told(said, done / total if total else None)
+
+        pull(image, tell, address=self._address)
+
+
 def _pull_hint(refused: EngineRefused) -> str:
     said = refused.said.lower()
     if any(word in said for word in ("denied", "unauthorized", "authentication")):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from lictor.core.drivers.docker.images import pull
+from lictor.core.drivers.docker.images import EnginePuller, pull
 from lictor.core.errors import OperationFailed
 from tests.support.dockerd import IMAGE
 from tests.support.registry import ImageRegistry
@@ -27,6 +27,20 @@ def test_a_pull_says_how_far_it_is_and_then_the_image_is_there(engine, registry)
         assert "up to date" in said[-1][0]
     finally:
         engine.api.remove_image(registry.image, force=True)
+
+
+def test_a_puller_says_what_is_there_and_the_share_of_what_is_coming(engine, registry, tmp_path):
+    puller, shares = EnginePuller(engine.address), []
+    assert puller.has(IMAGE)
+    assert not puller.has(registry.image)
+    puller.pull(registry.image, lambda said, share: shares.append(share))
+    assert puller.has(registry.image)
+    assert None in shares
+    assert shares[-1] == 1.0
+    engine.api.remove_image(registry.image, force=True)
+    with pytest.raises(OperationFailed) as failed:
+        EnginePuller(f"unix://{tmp_path}/none.sock").has(IMAGE)
+    assert failed.value.code == "docker.absent"
 
 
 @pytest.mark.parametrize(
