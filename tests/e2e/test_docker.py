@@ -137,6 +137,8 @@ def test_a_frozen_engine_makes_its_services_unknown_and_nothing_else_slower(
         row = agent.wait_phase(name, "unknown", within=60)
         assert row["reason"] == "docker.unreachable"
         assert row["container_id"] == before["container_id"]
+        assert row["memory_mb"] > 0  # the process table needs no engine
+        assert row["uptime_s"] > before["uptime_s"]
         # A process is started again as quickly as ever, and the agent answers.
         os.kill(agent.service_pid("plain"), signal.SIGKILL)
         wait_until(lambda: agent.row("plain")["restarts"] == 1, within=10)
@@ -190,6 +192,7 @@ def test_no_engine_at_all_is_said_with_the_next_step(agent_on, engine, tmp_path)
     agent.wait_ready("plain")
     row = agent.wait_phase("boxed", "unknown")
     assert row["reason"] == "docker.absent"
+    assert row["memory_mb"] is None
     assert "DOCKER_HOST" in row["sentence"]
 
 

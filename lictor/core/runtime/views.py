@@ -102,7 +102,10 @@ def record(
 ) -> dict[str, Any]:
     """The record of `lictor status -o json`."""
     why = parts(state, want, now=now)
-    running = state.phase.running and state.identity is not None
+    mute = (
+        state.phase is Phase.UNKNOWN
+    )  # the process table may still tell, and nothing is known to be 0
+    running = (state.phase.running or mute) and state.identity is not None
     process = state.identity.pid if state.identity and state.identity.pid else None
     uptime = now - state.started if running and state.started is not None else 0.0
     return {
@@ -123,8 +126,8 @@ def record(
         "port": spec.port,
         "uptime_s": round(uptime, 1),
         "restarts": state.restarts,
-        "cpu_percent": _cpu(usage, running=running),
-        "memory_mb": _memory(usage, running=running),
+        "cpu_percent": _cpu(usage, running=running or mute),
+        "memory_mb": _memory(usage, running=running or mute),
         "last_error": _last_error(state),
         "registered": registered,
         "description": spec.description,
