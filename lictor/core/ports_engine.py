@@ -7,12 +7,22 @@ of guessing.
 
 from __future__ import annotations
 
-from typing import Protocol
+from collections.abc import Mapping, Sequence
+from typing import Protocol, runtime_checkable
 
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason
 
-__all__ = ["EngineEars"]
+__all__ = ["EngineEars", "EngineView"]
+
+
+@runtime_checkable
+class EngineView(Protocol):
+    """A driver whose engine can be looked at."""
+
+    async def containers(self) -> Sequence[Mapping[str, str]] | Reason:
+        """Every container (`id`, `name`, `image`, `status`, `service`), or why none can be shown."""
+        ...
 
 
 class EngineEars(Protocol):

@@ -137,6 +137,8 @@ def test_a_frozen_engine_makes_its_services_unknown_and_nothing_else_slower(
         row = agent.wait_phase(name, "unknown", within=60)
         assert row["reason"] == "docker.unreachable"
         assert row["container_id"] == before["container_id"]
+        assert row["memory_mb"] > 0  # the process table needs no engine
+        assert row["uptime_s"] > before["uptime_s"]
         # A process is started again as quickly as ever, and the agent answers.
         os.kill(agent.service_pid("plain"), signal.SIGKILL)
         wait_until(lambda: agent.row("plain")["restarts"] == 1, within=10)
@@ -190,6 +192,7 @@ def test_no_engine_at_all_is_said_with_the_next_step(agent_on, engine, tmp_path)
     agent.wait_ready("plain")
     row = agent.wait_phase("boxed", "unknown")
     assert row["reason"] == "docker.absent"
+    assert row["memory_mb"] is None
     assert "DOCKER_HOST" in row["sentence"]
 
 
@@ -246,6 +249,52 @@ def test_a_process_that_becomes_a_container_leaves_no_process(agent_on, engine):
     wait_until(lambda: agent.row("both")["pid"] and not agent.row("both")["container_id"])
     agent.wait_ready("both")
     assert engine.api.containers(all=True, filters={"label": f"lictor.owner={agent.id}"}) == []
+
+
+def test_an_engine_that_restarts_with_its_containers_has_them_started_again(agent_on, own_engine):
+    # (without --live-restore a stop of the engine ends them)
+    agent = agent_on(own_engine, {"boxed": boxed()}).start()
+    agent.wait_ready("boxed")
+    first = container_of(agent, "boxed")
+    own_engine.stop()
+    agent.wait_phase("boxed", "unknown")
+    own_engine.start()
+    wait_until(lambda: agent.row("boxed")["restarts"] == 1)
+    agent.wait_ready("boxed")
+    assert container_of(agent, "boxed") != first
+    assert len(own_engine.containers()) == 1
+
+
+def test_the_first_container_may_come_with_a_reload(agent_on, engine):
+    agent = agent_on(engine, {"plain": plain()}).start()
+    agent.wait_ready("plain")
+    maps = Path(f"/proc/{agent.pid}/task")
+    assert not any("docker" in (one / "comm").read_text() for one in maps.iterdir())
+    assert agent.ask("monitor")["docker"] is None
+    agent.configure({"plain": plain(), "boxed": boxed()})
+    assert agent.cli("reload").code == 0
+    agent.wait_ready("boxed")
+    shown = agent.ask("monitor")["docker"]
+    (mine,) = [one for one in shown if one["service"] == "boxed"]
+    assert mine["id"] == container_of(agent, "boxed")[:12]
+    assert mine["image"] == IMAGE
+
+
+def test_the_doctor_looks_at_the_engine_and_at_the_images(agent_on, engine):
+    services = {"boxed": boxed(), "lost": boxed(docker={"image": "nobody/nothing:1"})}
+    agent = agent_on(engine, services).start()
+    rows = agent.cli("doctor", "-c", str(agent.config), "-o", "json").json
+    found = {
+        (row["subject"], row["level"], row["reason"]) for row in rows if row["check"] == "docker"
+    }
+    assert found == {
+        (None, "ok", "doctor.docker_ok"),
+        ("lost", "warn", "docker.image_missing"),
+    }
+    env = {"DOCKER_HOST": f"unix://{agent.dir}/none.sock"}
+    rows = agent.cli("doctor", "-c", str(agent.config), "-o", "json", env=env).json
+    (one,) = [row for row in rows if row["check"] == "docker"]
+    assert (one["level"], one["reason"]) == ("fail", "docker.absent")
 
 
 @pytest.mark.parametrize(

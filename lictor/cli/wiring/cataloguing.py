@@ -21,7 +21,7 @@ from lictor.core.config.context import LoadContext
 from lictor.core.config.load import SYSTEM_CONFIG, load
 from lictor.core.config.services import template_names
 from lictor.core.config.settings import Config
-from lictor.core.drivers.docker.images import Puller
+from lictor.core.drivers.docker.images import EnginePuller
 from lictor.core.errors import ConfigError, NoSuchService, OperationFailed, Problem, UsageError
 from lictor.core.locales import size
 from lictor.core.model.install import InstallSpec
@@ -174,7 +174,7 @@ def install_services(
             output=2,
             bar=bar,
             progress=progress,
-            puller=Puller(),
+            puller=EnginePuller(),
         )
         changed = install(name, spec, around)
         told(

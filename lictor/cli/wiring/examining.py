@@ -22,6 +22,7 @@ from lictor.consul_integration.checkup import examine
 from lictor.consul_integration.embedded import find_binary
 from lictor.core.config.agent import default_data_dir
 from lictor.core.config.settings import AgentSettings, Config
+from lictor.core.drivers.docker.checkup import examine_engine
 from lictor.core.errors import AgentUnreachable, ConfigError, ConsulError, NotPermitted
 from lictor.core.model.finding import Finding, Level
 from lictor.core.model.names import dns_safe
@@ -38,6 +39,7 @@ def doctor(explicit: str | None) -> list[dict[str, Any]]:
     findings = [_about_agent(overview), found]
     findings.append(examine_data_dir(config.agent.data_dir))
     findings += _here(config, overview)
+    findings += examine_engine(config.services.values())
     findings += asyncio.run(_consul(config, told, overview))
     return [_row(finding) for finding in findings]
 

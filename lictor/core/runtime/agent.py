@@ -24,11 +24,11 @@ from lictor.core.model.spec import ParamSpec, ServiceSpec
 from lictor.core.model.state import Identity, Phase, ServiceState
 from lictor.core.planning.overrides import Host, InForce, merge, next_expiry
 from lictor.core.planning.registration import Owner
-from lictor.core.ports import Driver, Usage
+from lictor.core.ports import Usage
 from lictor.core.runtime import published, views
 from lictor.core.runtime.background import Background
 from lictor.core.runtime.bell import Bell
-from lictor.core.runtime.careful import CarefulRunner
+from lictor.core.runtime.careful import CarefulRunner, restored
 from lictor.core.runtime.codec import state_from, state_row
 from lictor.core.runtime.consul_side import ConsulSide
 from lictor.core.runtime.equipment import Equipment
@@ -149,9 +149,7 @@ class Agent:
         end = loop.time() + _FIRST_WAVE
         while loop.time() < end:
             await asyncio.sleep(0.001)  # also lets the first plan be made
-            runners = self.reconciler.runners.values()
-            # (containers are started by an engine that nobody should wait for)
-            if not any(_executing(one.state) for one in runners if one.driver.kind == "process"):
+            if not any(_executing(runner) for runner in self.reconciler.runners.values()):
                 return
 
     @staticmethod
@@ -243,27 +241,12 @@ class Agent:
                 # No longer in the config: adopt what an earlier agent started, to stop it, and end
                 # what is left of it.
                 spec = ServiceSpec(key=key, registered=False)
-                runner = CarefulRunner(spec, self._driver_of(state, "process"), self._around)
+                runner = CarefulRunner(spec, self.tools.drivers["process"], self._around)
                 self.reconciler.runners[key] = runner
-                runner.restore(state)
-                continue
-            chosen = runner.driver
-            runner.use(
-                self._driver_of(state, chosen.kind)
-            )  # who started it, whatever is chosen now
-            runner.restore(state)
-            runner.use(chosen)
+            restored(runner, state, self.tools.drivers)
         for runner in self.reconciler.runners.values():
             if not runner.state.phase.running and runner.driver.kind in {"process", "auto"}:
                 runner.adopt_stray()
-
-    def _driver_of(self, state: ServiceState, kind: str) -> Driver:
-        """Who can take over what this state tells of; `kind` where nothing runs."""
-        drivers = self.tools.drivers
-        identity = state.identity
-        if identity is None or kind == "observed":
-            return drivers.get(kind) or drivers["observed"]
-        return drivers["process" if identity.container_id is None else "docker"]
 
     # --- desired ------------------------------------------------------------------------
 
@@ -408,7 +391,8 @@ class Agent:
         return frozenset(self._infrastructure)
 
 
-def _executing(state: ServiceState) -> bool:
+def _executing(runner: Runner) -> bool:
     """Whether a start is under way that has neither a process nor a job to show yet."""
+    state = runner.state  # (what an engine starts is waited for by nobody)
     begun = state.phase is Phase.STARTING and state.identity is None
-    return begun and state.reason.code != "starting.before"
+    return begun and state.reason.code != "starting.before" and runner.driver.kind == "process"

@@ -9,11 +9,13 @@ a success nor a failure: it is unknown too, and is begun anew. Which state follo
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 
 from lictor.core.model.reason import Reason
 from lictor.core.model.state import Exit, Phase, ServiceState
 from lictor.core.planning import lifecycle
+from lictor.core.ports import Driver
 from lictor.core.runtime.runner import Runner
 
 #: Why a start may have had no answer. The driver's own words for an engine that is away.
@@ -36,7 +38,7 @@ class CarefulRunner(Runner):
                 now = self._around.clock.now()
                 before, self._before = self._before, None
                 self._set(lifecycle.out_of_doubt(self.state, self.spec, now=now, before=before))
-        elif self._driver.kind in {"docker", "auto"} and self._is_contained():
+        elif self._is_contained():
             self._doubt = trouble
             self._set(self.state)
 
@@ -90,3 +92,13 @@ class CarefulRunner(Runner):
         if self.state.identity is not None and self.state.identity.container_id is not None:
             since = max(since, self._around.clock.now())
         await super()._await_ready(since)
+
+
+def restored(runner: Runner, state: ServiceState, drivers: Mapping[str, Driver]) -> None:
+    """Let a runner take over by the driver that started what runs, whichever is chosen now."""
+    chosen, identity = runner.driver, state.identity
+    if identity is not None and chosen.kind != "observed":
+        started_by = "process" if identity.container_id is None else "docker"
+        runner.use(drivers.get(started_by, chosen))
+    runner.restore(state)
+    runner.use(chosen)

@@ -11,6 +11,8 @@ import importlib
 import time
 from typing import TYPE_CHECKING, Any
 
+from lictor.core.model.reason import Reason
+from lictor.core.ports_engine import EngineView
 from lictor.core.runtime import gpu_view, views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
@@ -53,6 +55,7 @@ class Monitor:
         if again:
             await asyncio.sleep(_FIRST)
             look = await asyncio.to_thread(machine.look)
+        await self._containers(look)
         return look
 
     async def _add_gpus(self, look: Look) -> None:
@@ -62,6 +65,18 @@ class Monitor:
         else:
             look.values["gpu"] = None
             look.missing("gpu", why)
+
+    async def _containers(self, look: Look) -> None:
+        """What an engine runs, where the agent speaks with one."""
+        driver: object = self._agent.tools.drivers.get("docker")
+        if "docker" not in look.unknown or not isinstance(driver, EngineView):
+            return
+        found = await driver.containers()
+        if not isinstance(found, Reason):
+            look.values["docker"] = [dict(one) for one in found]
+            del look.unknown["docker"]
+        elif found.code != "monitor.docker_unread":
+            look.missing("docker", found)
 
     def _joined(self, look: Look) -> dict[str, Any]:
         mains = {

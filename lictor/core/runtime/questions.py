@@ -49,7 +49,9 @@ class Questions:
         for key in keys:
             record = agent.view(key, usage)
             if figures:
-                record |= views.figures(usage.get(key), running=record["pid"] is not None)
+                record |= views.figures(
+                    usage.get(key), running=bool(record["pid"] or record["container_id"])
+                )
             if args.get("verbose"):
                 runner = agent.reconciler.runners[key]
                 path = runner.log_path()

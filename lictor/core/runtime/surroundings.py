@@ -20,6 +20,13 @@ def _as_it_is(spec: ServiceSpec) -> ServiceSpec:
     return spec
 
 
+def _binds_here(spec: ServiceSpec) -> bool:
+    """Whether its own program will bind the port on this host, or nothing will."""
+    if spec.driver == "docker":  # (a published port is bound by the engine, which says so itself)
+        return spec.docker is not None and spec.docker.network == "host"
+    return spec.driver in {"process", "auto"}
+
+
 @dataclass(frozen=True, slots=True)
 class Surroundings:
     """What every runner shares.
@@ -41,7 +48,7 @@ class Surroundings:
 
     def refuse_taken_port(self, spec: ServiceSpec) -> None:
         """Raise `StartFailed` if somebody else holds the port of a service that we start."""
-        if spec.port is None or spec.driver != "process":
+        if spec.port is None or not _binds_here(spec):
             return
         holder = self.port_holder(spec.host, spec.port)
         if holder is not None:

@@ -103,7 +103,9 @@ def record(
 ) -> dict[str, Any]:
     """The record of `lictor status -o json`. `more`: what other parts have to say of it."""
     why = [*parts(state, want, now=now), *more]
-    running = state.phase.running and state.identity is not None
+    # (if nobody knows, the process table may still tell, and nothing is known to be 0)
+    mute = state.phase is Phase.UNKNOWN
+    running = (state.phase.running or mute) and state.identity is not None
     process = state.identity.pid if state.identity and state.identity.pid else None
     uptime = now - state.started if running and state.started is not None else 0.0
     return {
@@ -124,8 +126,8 @@ def record(
         "port": spec.port,
         "uptime_s": round(uptime, 1),
         "restarts": state.restarts,
-        "cpu_percent": _cpu(usage, running=running),
-        "memory_mb": _memory(usage, running=running),
+        "cpu_percent": _cpu(usage, running=running or mute),
+        "memory_mb": _memory(usage, running=running or mute),
         "last_error": _last_error(state),
         "registered": registered,
         "description": spec.description,

@@ -5,7 +5,10 @@ from __future__ import annotations
 import asyncio
 from dataclasses import replace
 
+import pytest
+
 from lictor.core.errors import StartFailed
+from lictor.core.model.container import ContainerSpec
 from lictor.core.model.reason import because
 from lictor.core.model.spec import HealthSpec, ProbeSpec
 from lictor.core.model.state import Exit, Phase
@@ -173,3 +176,14 @@ async def test_progress_is_the_reason_only_while_it_starts():
     await here.until("ready")
     here["piper"].told(said)
     assert here.state().reason == because("ready")
+
+
+@pytest.mark.parametrize(("network", "refused"), [("host", True), ("none", False), (None, False)])
+@virtual
+async def test_a_port_that_is_taken_is_named_where_the_container_would_bind_it(network, refused):
+    here = world()
+    here.taken[5000] = (77, "nginx")
+    container = ContainerSpec("i", network=network)
+    here.want(want(port=5000, driver="docker", docker=container))
+    state = await here.until("backoff" if refused else "ready")
+    assert (state.reason.code == "start.port_taken") is refused

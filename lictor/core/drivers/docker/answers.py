@@ -63,6 +63,19 @@ def seen(one: Mapping[str, Any]) -> Seen:
     )
 
 
+def shown(one: Mapping[str, Any]) -> dict[str, str]:
+    """The same for people, whoever's it is."""
+    labels: Mapping[str, str] = one.get("Labels") or {}
+    names = one.get("Names") or [""]
+    return {
+        "id": str(one["Id"])[:12],
+        "name": str(names[0]).lstrip("/"),
+        "image": str(one.get("Image") or ""),
+        "status": str(one.get("Status") or one.get("State") or ""),
+        "service": labels.get(SERVICE, ""),
+    }
+
+
 def inspected(one: Mapping[str, Any]) -> Inspected:
     """One container, as it is when it is looked at."""
     labels: Mapping[str, str] = one["Config"].get("Labels") or {}

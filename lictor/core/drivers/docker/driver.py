@@ -12,14 +12,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import logging
-from collections.abc import Coroutine, Sequence
-from dataclasses import replace
+from collections.abc import Coroutine, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lictor.core.drivers.docker.feed import LogFeed
-from lictor.core.drivers.docker.images import Images
 from lictor.core.drivers.docker.judging import (
     is_run_of,
     mute,
@@ -28,12 +26,8 @@ from lictor.core.drivers.docker.judging import (
     port_is_hidden,
     refusal,
 )
-from lictor.core.drivers.docker.request import (
-    Request,
-    folder_of,
-    job_request,
-    service_request,
-)
+from lictor.core.drivers.docker.needs import Needs
+from lictor.core.drivers.docker.request import Request, job_request, service_request
 from lictor.core.drivers.docker.room import CALL, EngineRoom
 from lictor.core.drivers.docker.running import DockerRunning
 from lictor.core.drivers.docker.terms import (
@@ -59,6 +53,7 @@ log = logging.getLogger(__name__)
 
 _CREATE = 60.0  # seconds: an engine on a busy disk is slow, and so is a GPU's hook
 _REMOVE = 60.0
+_SHOW = 3.0
 _JOB_GRACE = 5.0  # seconds a cancelled job has between TERM and KILL, at most
 
 
@@ -78,7 +73,7 @@ class DockerDriver:
         self._boot = boot_id()
         self._ears: EngineEars | None = None
         self.room = EngineRoom(agent_id, self, address)
-        self._images = Images(self.room)
+        self._needs = Needs(self.room, agent_id)
         self._runs: dict[str, DockerRunning] = {}
         self._listing: dict[str, Seen] | None = None
         self._strays: dict[str, Inspected] = {}
@@ -86,7 +81,6 @@ class DockerDriver:
         self._codes: dict[
             str, int
         ] = {}  # as events told them: whoever removes a container hides it
-        self._networks = asyncio.Lock()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = False
         self._wanted = False
@@ -104,7 +98,7 @@ class DockerDriver:
         """From now on speak with the engine: at once if `wanted`, else when a service asks for it."""
         self._open = True
         if wanted or self._wanted:
-            self.room.begin()
+            self._want()
 
     def _want(self) -> None:
         self._wanted = True
@@ -126,6 +120,18 @@ class DockerDriver:
         """What the engine says of itself. Raises `EngineAway` and `EngineRefused`."""
         self._want()
         return await self.room.call(lambda e: e.facts(CALL))
+
+    async def containers(self) -> Sequence[Mapping[str, str]] | Reason:
+        """Every container of the engine, for people; why they are not known, if so."""
+        if not self._wanted:
+            return because("monitor.docker_unread")
+        try:
+            found = await self.room.call(lambda e: e.everything(_SHOW), _SHOW)
+        except EngineAway as away:
+            return away.reason
+        except EngineRefused as refused:
+            return because("docker.refused", error=refused.said)
+        return found
 
     # --- starting -----------------------------------------------------------------------
 
@@ -171,26 +177,7 @@ class DockerDriver:
             await job.stop(StopSpec(signal=spec.stop.signal, timeout=grace))
 
     async def _ready(self, request: Request, spec: ServiceSpec) -> Request:
-        """What has to be there before: the image, the network, support for GPUs."""
-        docker = spec.docker
-        folder = folder_of(docker.build, spec.cwd) if docker is not None and docker.build else None
-        await self._images.need(
-            request.image, folder, str(spec.key), lambda said: self._told(spec.key, said)
-        )
-        if request.gpus:
-            facts = await self.facts()
-            if not facts.gpu:
-                raise StartFailed(
-                    "the Docker engine has no support for GPUs",
-                    reason_code="docker.no_gpu_support",
-                    params={"version": facts.version},
-                )
-            request = replace(request, gpu_by=facts.gpu)
-        network = request.own_network
-        if network is not None:
-            async with self._networks:  # two at once would make two of one name
-                await self.room.call(lambda e: e.need_network(network, self._owner, CALL))
-        return request
+        return await self._needs.meet(request, spec, lambda said: self._told(spec.key, said))
 
     async def _clear(
         self, spec: ServiceSpec, request: Request, *, job: bool = False

@@ -41,7 +41,7 @@ class LogFeed:
         self._path = path
         self._loop = asyncio.get_running_loop()
         self._ended = threading.Event()  # the container has: read to the end, then be done
-        self._closed = False
+        self._closing = threading.Event()
         self._stream: Any = None
         self._finished = asyncio.Event()
         self._log = -1
@@ -60,7 +60,7 @@ class LogFeed:
 
     def close(self) -> None:
         """Stop copying; another agent goes on from here."""
-        self._closed = True
+        self._closing.set()
         self._ended.set()
         stream = self._stream
         if stream is not None:
@@ -89,7 +89,7 @@ class LogFeed:
             cursor.note(self._log)
             marks.save(cursor)
         pause = _AGAIN[0]
-        while not self._closed:
+        while not self._closing.is_set():
             last = self._ended.is_set()
             try:
                 self._connect(cursor, marks, follow=not last)
@@ -101,7 +101,7 @@ class LogFeed:
                 last = False
             if last:
                 return
-            self._ended.wait(pause)
+            (self._closing if self._ended.is_set() else self._ended).wait(pause)
             pause = min(2 * pause, _AGAIN[1])
 
     def _connect(self, cursor: Cursor, marks: CursorFile, *, follow: bool) -> None:
@@ -111,7 +111,7 @@ class LogFeed:
         try:
             stream = engine.logs(client, self._container, since=cursor.since, follow=follow)
             self._stream = stream
-            if not self._closed:
+            if not self._closing.is_set():
                 with engine.told():
                     self._read(stream, cursor, marks)
         finally:

@@ -31,6 +31,7 @@ from lictor.core.drivers.docker.answers import (
     one_line,
     pull_step,
     seen,
+    shown,
 )
 from lictor.core.drivers.docker.request import Request
 from lictor.core.drivers.docker.terms import (
@@ -47,6 +48,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 _SYSTEM = "/var/run/docker.sock"
+_TOO_LATE = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
 _LOG_FILES = "2"  # what the engine keeps for an agent that is away; ours is under data_dir
 _NANO = 1_000_000_000
 
@@ -146,7 +148,11 @@ class Engine:
             return because("docker.absent", address=self.address)
         if isinstance(below, PermissionError):
             return because("docker.denied", address=self.address)
-        said = below.strerror if below is not None and below.strerror else "no answer in time"
+        said = one_line(error)
+        if any(isinstance(one, _TOO_LATE) for one in _chain(error)):
+            said = "no answer in time"
+        elif below is not None and below.strerror:
+            said = below.strerror
         return because("docker.unreachable", address=self.address, why=said)
 
     # --- looking ------------------------------------------------------------------------
@@ -156,6 +162,11 @@ class Engine:
         """Every container of one owner, running or not."""
         found = self.client(limit).containers(all=True, filters={"label": f"{OWNER}={owner}"})
         return tuple(seen(one) for one in found)
+
+    @_told
+    def everything(self, limit: float) -> list[dict[str, str]]:
+        """Every container, anybody's, as people know it."""
+        return [shown(one) for one in self.client(limit).containers(all=True)]
 
     @_told
     def inspect(self, name: str, limit: float) -> Inspected | None:

@@ -51,26 +51,38 @@ def pull(image: str, progress: Progress, *, address: str | None = None) -> None:
         raise _away(away) from away
 
 
-class Puller:
-    """The engine that `lictor install` fetches images with. Blocking; raises `OperationFailed`."""
-
-    def has(self, image: str) -> bool:
-        """Whether the image is there already."""
-        gate = importlib.import_module("lictor.core.drivers.docker.gate")
-        engine: Engine = gate.Engine(None)
-        try:
-            return engine.has_image(image, CALL)
-        except EngineAway as away:
-            raise _away(away) from away
-
-    def pull(self, image: str, told: Callable[[str, float | None], None]) -> None:
-        """Fetch it; `told(what, share)` hears of progress: a word, and 0 to 1 or None."""
-        pull(image, lambda said, done, total: told(said, done / total if total else None))
-
-
 def _away(away: EngineAway) -> OperationFailed:
     said = render(away.reason.code, away.reason.params)
     return OperationFailed(said, code=away.reason.code)
+
+
+class EnginePuller:
+    """The same for `lictor install`: what is there is not fetched, and progress is a share."""
+
+    def __init__(self, address: str | None = None) -> None:
+        self._address = address
+
+    def has(self, image: str) -> bool:
+        """Whether the image is there already. Raises `OperationFailed` without an engine."""
+        engine: Engine = importlib.import_module("lictor.core.drivers.docker.gate").Engine(
+            self._address
+        )
+        try:
+            return engine.has_image(image, CALL)
+        except EngineRefused as refused:
+            raise OperationFailed(refused.said, code="docker.refused") from refused
+        except EngineAway as away:
+            raise _away(away) from away
+        finally:
+            engine.leave()
+
+    def pull(self, image: str, told: Callable[[str, float | None], None]) -> None:
+        """Fetch it; `told` hears what is done and how much of it, 0 to 1, if that is known."""
+
+        def tell(said: str, done: int, total: int) -> None:
+            told(said, done / total if total else None)
+
+        pull(image, tell, address=self._address)
 
 
 def _pull_hint(refused: EngineRefused) -> str:

@@ -64,7 +64,8 @@ def port_is_hidden(spec: ServiceSpec) -> bool:
     docker = spec.docker
     if docker is None or spec.port is None or docker.network == "host":
         return False
-    if (docker.network or "").startswith("container:") or os.environ.get("DOCKER_HOST"):
+    elsewhere = not os.environ.get("DOCKER_HOST", "unix:").startswith("unix:")
+    if elsewhere or (docker.network or "").startswith("container:"):
         return False
     return all(published(text).outside != spec.port for text in docker.ports)
 

@@ -14,6 +14,7 @@ import contextlib
 import importlib
 import logging
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import TYPE_CHECKING, Any, Protocol, TypeVar
@@ -77,6 +78,7 @@ class EngineRoom:
         self._since = 0
         self._stream: Any = None
         self._listening = False
+        self._deaf_for = _AGAIN[0]
 
     def begin(self) -> None:
         """Begin to attend. Called twice it does nothing."""
@@ -237,12 +239,14 @@ class EngineRoom:
         finally:
             self._stream = None
         if not self._closed:
-            threading.Event().wait(_AGAIN[0])
+            time.sleep(self._deaf_for)
+            self._deaf_for = min(2 * self._deaf_for, _AGAIN[1])
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(self._deaf)
 
     def _hear(self, loop: asyncio.AbstractEventLoop, event: dict[str, Any]) -> None:
         self._since = max(self._since, int(event.get("time") or 0))
+        self._deaf_for = _AGAIN[0]
         action = str(event.get("Action") or event.get("status") or "")
         if action not in _TELLING:
             return

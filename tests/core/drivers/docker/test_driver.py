@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 
+from lictor.core.drivers.docker import room
 from lictor.core.drivers.docker.gate import Engine
-from lictor.core.drivers.docker.images import pull
 from lictor.core.drivers.docker.request import service_request
-from lictor.core.errors import OperationFailed, StartFailed
+from lictor.core.errors import StartFailed
 from lictor.core.model.spec import Limits, LogSpec, StopSpec
 from lictor.core.model.state import Exit
 from tests.core.drivers.docker.conftest import LOOP
@@ -215,22 +215,6 @@ async def test_an_image_that_cannot_be_built_says_why(driver, spec, tmp_path):
     assert "missing" in failed.message
 
 
-def test_a_pull_that_is_refused_says_so_in_the_registrys_words(engine):
-    said = []
-    with pytest.raises(OperationFailed) as failed:
-        pull(
-            "127.0.0.1:9/nobody/nothing:1", lambda *step: said.append(step), address=engine.address
-        )
-    assert failed.value.code == "docker.pull_refused"
-    assert "127.0.0.1:9" in failed.value.message
-
-
-def test_a_pull_without_an_engine_says_that(tmp_path):
-    with pytest.raises(OperationFailed) as failed:
-        pull(IMAGE, lambda *_: None, address=f"unix://{tmp_path}/none.sock")
-    assert failed.value.code == "docker.absent"
-
-
 async def test_a_start_that_is_given_up_leaves_nothing(driver, engine, spec, owner):
     await soon(driver.facts())
     for delay in (0.0, 0.02, 0.05, 0.1, 0.2):
@@ -246,13 +230,14 @@ async def test_a_start_that_is_given_up_leaves_nothing(driver, engine, spec, own
 # --- ending ----------------------------------------------------------------------------------
 
 
-async def test_an_exit_is_noticed_by_its_event_and_its_last_line_is_there(driver, spec):
+async def test_an_exit_is_noticed_by_its_event_and_its_last_line_is_there(
+    monkeypatch, make_driver, engine, spec
+):
+    monkeypatch.setattr(room, "_EVERY", 600.0)  # no regular look comes to its aid
+    driver = make_driver(engine.address)
     one = spec("sh", "-c", "sleep 0.5; echo goodbye; exit 7")
     running = await soon(driver.start(one))
-    loop = asyncio.get_running_loop()
-    begun = loop.time()
     assert await soon(running.wait()) == Exit(code=7)
-    assert loop.time() - begun < 4.5  # sooner than the next regular look
     assert log_of(driver, one)[-1] == "goodbye"
     await soon(running.stop(NOW))
 
@@ -278,6 +263,16 @@ async def test_a_stop_removes_the_container_and_its_output_is_all_there(
     assert (report.exit, report.killed) == (Exit(code=0), False)
     assert log_of(driver, one) == [str(number) for number in range(1, 5001)]
     assert owned(engine, owner) == []
+
+
+async def test_an_exit_whose_event_was_lost_is_found_by_the_next_look(
+    monkeypatch, make_driver, engine, spec
+):
+    monkeypatch.setattr(room, "_TELLING", frozenset())  # every event falls on deaf ears
+    driver = make_driver(engine.address)
+    running = await soon(driver.start(spec("sh", "-c", "sleep 0.5; exit 7")))
+    assert await soon(running.wait()) == Exit(code=7)
+    await soon(running.stop(NOW))
 
 
 async def test_a_container_that_somebody_removed_has_ended(driver, engine, spec):

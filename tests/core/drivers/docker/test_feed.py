@@ -14,6 +14,8 @@ import pytest
 
 from lictor.core.drivers.docker.cursor import Cursor, CursorFile
 from lictor.core.drivers.docker.feed import LogFeed
+from lictor.core.drivers.docker.terms import EngineAway
+from lictor.core.model.reason import because
 from tests.support.patience import until
 
 PIECES = [
@@ -127,3 +129,21 @@ def test_the_moment_to_ask_from_is_never_late():
     assert Cursor("c").since == 0.0
     since = Cursor("c", "2026-01-01T00:00:01.500000000Z").since
     assert 1767225601.4 < since <= 1767225601.5
+
+
+async def test_an_engine_that_is_away_at_the_end_is_asked_again_and_not_without_a_pause(tmp_path):
+    tries = []
+
+    class Away(Told):
+        def logs(self, *args, **kwargs):
+            tries.append(1)
+            if len(tries) < 4:
+                raise EngineAway(because("docker.absent", address="x"))
+            return super().logs(*args, **kwargs)
+
+    feed = LogFeed(Away, "c1", tmp_path / "x.log")
+    feed.begin()
+    assert not await feed.drain(0.05)
+    assert len(tries) < 4
+    assert await feed.drain(20)
+    assert (tmp_path / "x.log").read_bytes() == WHOLE

@@ -6,6 +6,7 @@ import os
 
 import pytest
 
+from lictor.core.drivers.docker.judging import port_is_hidden
 from lictor.core.drivers.docker.request import (
     bind,
     container_name,
@@ -140,6 +141,23 @@ def test_a_job_is_another_program_in_the_same_image_without_the_ports():
     assert made.name == "lictor-host1-piper-before"
     assert made.labels["lictor.job"] == "1"
     assert (made.ports, made.binds, made.gpus) == ((), ("/d:/d",), ())
+
+
+@pytest.mark.parametrize(
+    ("container", "hidden"),
+    [
+        ({}, True),
+        ({"network": "ai"}, True),
+        ({"ports": ("5000:80",)}, False),
+        ({"ports": ("5001:5000",)}, True),
+        ({"network": "host"}, False),
+        ({"network": "container:db"}, False),
+    ],
+)
+def test_a_registered_port_that_leads_nowhere_is_noticed(monkeypatch, container, hidden):
+    monkeypatch.delenv("DOCKER_HOST", raising=False)
+    assert port_is_hidden(spec(container=ContainerSpec("x", **container), port=5000)) is hidden
+    assert not port_is_hidden(spec(container=ContainerSpec("x", **container)))
 
 
 @pytest.mark.parametrize(
