@@ -136,7 +136,7 @@ class World:
                 begun = lifecycle.starting(
                     self.state, action.reason, fingerprint=fingerprint, now=self.now, wall=self.now
                 )
-                self.state = lifecycle.spawned(begun, LOADS)
+                self.state = lifecycle.spawned(begun, LOADS, self.want().spec)
                 self.runs.append(self.model)
             elif action.verb in {Verb.STOP, Verb.RESTART}:
                 self.state = lifecycle.stopping(self.state, action.reason, now=self.now)
