@@ -277,6 +277,7 @@ def test_a_lost_card_gets_nobody_and_stops_nobody(make_agent: MakeAgent, cards: 
     agent = agent_on(make_agent, cards, services).start()
     agent.wait_ready(first)
     cards.change(0, lost=1)
+    wait_until(lambda: card_of(agent)["lost"])
     agent.cli("start", second)
     assert agent.wait_phase(second, "blocked")["reason"] == "gpu.lost"
     assert agent.row(first)["phase"] == "ready"
@@ -295,8 +296,9 @@ def test_the_next_agent_knows_who_is_where(make_agent: MakeAgent, cards: Cards):
     }
     agent = agent_on(make_agent, cards, services).start()
     agent.wait_ready(grows)
-    pid = agent.service_pid(grows)
+    pid, helper = agent.service_pid(grows), helper_of(agent)
     agent.kill9()
+    wait_until(lambda: not alive(helper), what="the helper goes with its agent")
     agent.start()
     agent.wait_ready(grows)
     assert agent.service_pid(grows) == pid

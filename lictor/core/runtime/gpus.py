@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FRESH = 1.5  # seconds that a start may rely on a look
+_FRESH = 0.5  # seconds that a start may rely on a look
 _PROOF = 0.25  # seconds between two looks while memory is to come back
 _WAITING, _RUNNING = (
     2.0,
