@@ -223,6 +223,13 @@ def test_who_is_busy_is_not_evicted_and_no_request_is_cut(make_agent: MakeAgent,
     agent.wait_ready(other, within=60)  # the order still stands
     assert reason(agent, vllm) == "gpu.evicted"
 
+    # Whoever had to leave is wanted all the while; an order makes it the other way round.
+    ready_for_long(agent, other)
+    result = agent.cli("start", vllm, "-o", "json")
+    assert [row["result"] for row in result.json] == ["requested"]
+    agent.wait_ready(vllm, within=60)
+    assert reason(agent, other) == "gpu.evicted"
+
 
 def test_a_stranger_is_named_and_never_touched(make_agent: MakeAgent, cards: Cards, stranger: int):
     cards.add()
