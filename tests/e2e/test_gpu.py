@@ -223,6 +223,13 @@ def test_who_is_busy_is_not_evicted_and_no_request_is_cut(make_agent: MakeAgent,
     agent.wait_ready(other, within=60)  # the order still stands
     assert reason(agent, vllm) == "gpu.evicted"
 
+    # Whoever had to leave is wanted all the while; an order makes it the other way round.
+    ready_for_long(agent, other)
+    result = agent.cli("start", vllm, "-o", "json")
+    assert [row["result"] for row in result.json] == ["requested"]
+    agent.wait_ready(vllm, within=60)
+    assert reason(agent, other) == "gpu.evicted"
+
 
 def test_a_stranger_is_named_and_never_touched(make_agent: MakeAgent, cards: Cards, stranger: int):
     cards.add()
@@ -277,6 +284,7 @@ def test_a_lost_card_gets_nobody_and_stops_nobody(make_agent: MakeAgent, cards: 
     agent = agent_on(make_agent, cards, services).start()
     agent.wait_ready(first)
     cards.change(0, lost=1)
+    wait_until(lambda: card_of(agent)["lost"])
     agent.cli("start", second)
     assert agent.wait_phase(second, "blocked")["reason"] == "gpu.lost"
     assert agent.row(first)["phase"] == "ready"
@@ -295,8 +303,9 @@ def test_the_next_agent_knows_who_is_where(make_agent: MakeAgent, cards: Cards):
     }
     agent = agent_on(make_agent, cards, services).start()
     agent.wait_ready(grows)
-    pid = agent.service_pid(grows)
+    pid, helper = agent.service_pid(grows), helper_of(agent)
     agent.kill9()
+    wait_until(lambda: not alive(helper), what="the helper goes with its agent")
     agent.start()
     agent.wait_ready(grows)
     assert agent.service_pid(grows) == pid

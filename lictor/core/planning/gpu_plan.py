@@ -14,13 +14,14 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from lictor.core.model.desired import Desired, DesiredService, DesiredState, Source
-from lictor.core.model.gpu import Inventory
+from lictor.core.model.gpu import Gpu, Inventory
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.plan import Action, Plan, Verb
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase, ServiceState
 from lictor.core.planning.placement import (
+    LEAST,
     RESIDENCY,
     Ask,
     Card,
@@ -220,12 +221,26 @@ def cards_of(board: Board, desired: Desired, actual: Actual, now: float) -> list
     return [
         Card(
             gpu,
-            tuple(tenants.get(gpu.uuid, ())),
+            tuple(_shared_out(gpu, tenants.get(gpu.uuid, ()))),
             board.strangers.get(gpu.uuid, ()),
             board.lingering.get(gpu.uuid, ()),
         )
         for gpu in board.seen.value.cards
     ]
+
+
+def _shared_out(gpu: Gpu, tenants: Iterable[Tenant]) -> Iterator[Tenant]:
+    """Where the driver names no process at all (in some containers), what is used is our tenants'.
+
+    Else what they have would count twice: as used, and as still to come.
+    """
+    left = gpu.used or 0
+    if gpu.processes or left < LEAST:  # (a driver keeps a little for itself on an empty card)
+        left = 0
+    for one in tenants:
+        has = min(left, one.grows) if one.stage != "promised" else 0
+        left -= has
+        yield replace(one, holds=one.holds + has, grows=one.grows - has) if has else one
 
 
 def _tenants(

@@ -25,6 +25,8 @@ from lictor.core.model.reason import Reason, because
 _MIB = 1024 * 1024
 #: Left free on every card: contexts grow a little, and a full card fails in ugly ways.
 HEADROOM = 256 * _MIB
+#: What one whose claim nobody knows must find: the context of a program alone takes as much.
+LEAST = 512 * _MIB
 #: Seconds a service must have been ready before it may be stopped for another (no ping-pong).
 RESIDENCY = 30.0
 _MORE_THAN_SEEN = 1.05  # a service that was seen to take so much may take a little more next time
@@ -321,8 +323,7 @@ def _outranks(ask: Ask, tenant: Tenant) -> bool:
 
 
 def _need(ask: Ask, card: Card) -> int:
-    # One whose claim nobody knows is let in where there is anything at all.
-    return max(1, claim_on(ask, card.gpu))
+    return claim_on(ask, card.gpu) or LEAST
 
 
 def _left(ask: Ask, card: Card, *, spread: bool) -> tuple[int, int]:

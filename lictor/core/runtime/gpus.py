@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_FRESH = 1.5  # seconds that a start may rely on a look
+_FRESH = 0.5  # seconds that a start may rely on a look
 _PROOF = 0.25  # seconds between two looks while memory is to come back
 _WAITING, _RUNNING = (
     2.0,
@@ -114,10 +114,13 @@ class Gpus:
         """The processes of a service on cards: the card of each by its pid."""
         return self._pids.get(key, {})
 
-    def ordered(self, keys: Iterable[ServiceKey], verb: str) -> None:
-        """Somebody ordered these to start: until they do, others may be stopped for them."""
+    def ordered(self, keys: Iterable[ServiceKey], verb: str) -> Collection[ServiceKey]:
+        """Somebody ordered these to start: until they do, others may be stopped for them.
+
+        Returns those for which that is something new, although they may have been wanted before.
+        """
         if verb == "stop":
-            return
+            return ()
         desired = self._agent.reconciler.desired
         meant = {
             key
@@ -127,6 +130,7 @@ class Gpus:
         self._ledger.order(meant)
         if meant:
             self._agent.reconciler.wake(*meant)
+        return meant
 
     def desired_changed(self) -> None:
         """What is wanted changed: a start that was not wanted before is an order, config.yml is none."""

@@ -124,10 +124,13 @@ class Orders:
         )
         moved = [key for key in keys if held_against(agent, key, verb) is None]
         agent.one_run.ordered(moved, verb, who, args.get("env"), unix(asked.at))
-        agent.gpus.ordered(moved, verb)
+        pressed = agent.gpus.ordered(moved, verb)
         orders = [(key, self._order_for(key, asked)) for key in moved]
         results = await asyncio.gather(*(self._write(key, what, asked) for key, what in orders))
-        written = dict(zip(moved, results, strict=True))
+        written = {
+            key: "requested" if key in pressed and result == "already" else result
+            for key, result in zip(moved, results, strict=True)
+        }
         waited = bool(args.get("wait"))
         if waited:
             # One moment for all: what was ordered before it counts, whoever's clock is finer.

@@ -200,6 +200,30 @@ def test_a_plan_of_one_gpu_service_looks_at_all_of_them():
     assert found == {"a": ("start", "start.config"), "b": ("queue", "gpu.no_room")}
 
 
+def test_where_the_driver_names_nobody_what_is_used_is_not_counted_twice():
+    xtts = wants("xtts")
+    wanted = desired(xtts, wants("other", 12))
+    actual = {"xtts": now_in("ready", xtts.spec)}
+    there = board(holds={"xtts": 9})
+    assert isinstance(there.seen, Known)
+    (card,) = there.seen.value.cards
+    silent = replace(there, used={}, seen=Known(Inventory((replace(card, processes=None),))))
+    assert steps(wanted, actual, board=silent) == {"other": ("start", "start.config")}
+
+
+def test_one_of_which_nothing_is_known_starts_where_a_program_has_room_at_all():
+    wanted = desired(want("new", gpu=GpuSpec()))
+    assert steps(wanted, {}, board=board(holds={"there": 23})) == {"new": ("start", "start.config")}
+    assert steps(wanted, {}, board=board(holds={"there": 23.5}))["new"][0] == "block"
+
+
+def test_whoever_was_evicted_says_so_while_the_cards_are_looked_at():
+    wanted = desired(wants("xtts"))
+    gone = now_in("stopped", reason=because("gpu.evicted", service="vllm", gpu=0))
+    old = replace(board(), fresh=False)
+    assert steps(wanted, {"xtts": gone}, board=old) == {"xtts": ("block", "gpu.evicted")}
+
+
 # --- what is news -----------------------------------------------------------------------------------
 
 

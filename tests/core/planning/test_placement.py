@@ -14,6 +14,7 @@ from lictor.core.model.gpu import Gpu, GpuProcess, GpuSpec, Inventory
 from lictor.core.model.names import ServiceKey
 from lictor.core.planning.placement import (
     HEADROOM,
+    LEAST,
     Ask,
     Card,
     Evict,
@@ -321,7 +322,7 @@ def test_only_who_may_leave_leaves_and_only_if_nothing_else_would_do(question, c
     # Without each single one of them there would not be room.
     room = card.room
     gives = {one.key: one.gives for one in card.tenants}
-    need = max(1, found.claim)
+    need = found.claim or LEAST
     for victim in found.victims:
         others = sum(gives[key] for key in found.victims if key != victim)
         assert room + others < need
@@ -350,7 +351,7 @@ def test_the_eviction_is_the_cheapest_there_is(question, cards):
         ]
         for count in range(1, len(free) + 1):
             for some in itertools.combinations(free, count):
-                if card.room + sum(one.gives for one in some) >= max(1, claim):
+                if card.room + sum(one.gives for one in some) >= (claim or LEAST):
                     costs.append(sum(one.cost for one in some))
     if isinstance(found, Evict):
         assert found.cost == pytest.approx(min(costs))
