@@ -215,3 +215,18 @@ async def test_a_switch_outlives_its_row():
     switch = house.models.switch(KEY)
     assert switch_from(json.loads(json.dumps(switch_row(switch)))) == switch
     house.work.cancel()
+
+
+@virtual
+async def test_a_new_agent_looks_into_kv_before_it_writes_there_but_not_for_ever():
+    house = await serving()
+    assert house.keeper.unknown.code == "desired.not_read_yet"
+    house.order("org/b")
+    await asyncio.sleep(4)
+    assert house.keeper.documents.node == {}
+    await house.until(Stage.DONE, within=60)
+    house.keeper.unknown = None
+    house.order("org/c")
+    await asyncio.sleep(0.2)
+    assert house.keeper.documents.node[KEY].params == {"model": "org/c"}
+    house.work.cancel()
