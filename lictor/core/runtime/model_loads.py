@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _EVERY = 0.5  # seconds between two looks at a model that loads
+_CALM = 0.01  # seconds between two looks at all, however often the bell rings
 _MOST_LOG = 1024 * 1024  # bytes of a log that one look reads at most
 _OVERLAP = 400  # bytes that are read again: a progress bar rewrites its line without ending it
 _STARTS, _RUNS = "model_starts", "model_runs"
@@ -48,6 +49,7 @@ class _Run:
     held: int  # bytes of the model that were there before
     percent: int | None = None
     grown: int = 0
+    looked: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,17 +96,17 @@ class ModelLoads:
         return median(self.history(key, model).durations)
 
     async def attend(self) -> None:
-        """Look for ever: twice a second while something loads, else when something changed."""
+        """Look for ever: when something changed, and twice a second while something loads.
+
+        At once when a start begins: what it printed before the first look is not its own any more.
+        """
         bell = self._agent.bell
         while True:
             rings = bell.rings
             busy = [await self._look(key, runner) for key, runner in list(self._those())]
-            if any(busy):
-                await asyncio.sleep(_EVERY)
-            elif rings == bell.rings:
-                await bell.wait()
-            else:
-                await asyncio.sleep(0.05)
+            if rings == bell.rings:
+                await bell.wait(_EVERY if any(busy) else None)
+            await asyncio.sleep(_CALM)
 
     def _those(self) -> Iterator[tuple[ServiceKey, Runner]]:
         for key, runner in self._agent.reconciler.runners.items():
@@ -120,8 +122,10 @@ class ModelLoads:
         if state.phase is Phase.STARTING:
             if run is None or run.started != state.started:
                 run = self._runs[key] = await self._begun(key, runner, state.started)
-            before = (run.percent, run.grown)
-            await self._read(runner, run)
+            before, now = (run.percent, run.grown), self._agent.tools.clock.now()
+            if run.looked is None or now - run.looked >= _EVERY:
+                run.looked = now
+                await self._read(runner, run)
             if before != (run.percent, run.grown):
                 self._agent.bell.ring()
             return True

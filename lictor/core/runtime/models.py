@@ -36,6 +36,7 @@ log = logging.getLogger(__name__)
 
 _TABLE = "switches"
 _ON_DISK = 3.0  # seconds that a disk may take
+_FIRST_READ = 5.0  # seconds that a new agent waits for its first look into KV
 _LOOK = 1.0  # seconds between two looks at a switch of which nothing is heard
 _KEPT_SAYING = frozenset({Stage.BACK, Stage.FAILED, Stage.REFUSED})
 
@@ -47,6 +48,8 @@ class Models:
         self._agent = agent
         self._switches: dict[ServiceKey, Switch] = {}
         self._deeds: dict[ServiceKey, tuple[Deed, asyncio.Task[None]]] = {}
+        self._inherited: set[ServiceKey] = set()  # begun under an earlier agent
+        self._waits_since: float | None = None
         self.loads = ModelLoads(agent)
 
     def load(self) -> None:
@@ -59,6 +62,7 @@ class Models:
                 continue
             if switch is not None:
                 self._switches[key] = switch
+                self._inherited.add(key)
 
     def switch(self, key: ServiceKey) -> Switch | None:
         """The last switch of a service, open or ended."""
@@ -89,6 +93,7 @@ class Models:
         deed = self._deeds.get(key)
         if deed is not None and deed[0] is Deed.PREPARE:
             deed[1].cancel()
+        self._inherited.discard(key)
         self._remember(key, switch, who)
         return switch
 
@@ -173,9 +178,24 @@ class Models:
             if after != switch:
                 self._remember(key, after)
             deed = model_switch.todo(after)
-            if deed is not None and key not in self._deeds:
+            if deed is not None and key not in self._deeds and self._may(key, deed):
                 task = asyncio.create_task(self._do(key, after, deed))
                 self._deeds[key] = deed, task
+
+    def _may(self, key: ServiceKey, deed: Deed) -> bool:
+        """Whether a switch of an earlier agent may be carried on: KV was read, or is waited for no more.
+
+        What an agent that was killed had written may not be in our memory: an order on top of an
+        older text would count as overtaken by it.
+        """
+        unknown = self._agent.keeper.unknown
+        if deed is Deed.PREPARE or key not in self._inherited:
+            return True
+        if unknown is None or unknown.code != "desired.not_read_yet":
+            return True
+        now = self._agent.tools.clock.now()
+        self._waits_since = now if self._waits_since is None else self._waits_since
+        return now - self._waits_since > _FIRST_READ
 
     def _remember(self, key: ServiceKey, switch: Switch, who: str = "lictor") -> None:
         before = self._switches.get(key)

@@ -215,3 +215,21 @@ async def test_a_switch_outlives_its_row():
     switch = house.models.switch(KEY)
     assert switch_from(json.loads(json.dumps(switch_row(switch)))) == switch
     house.work.cancel()
+
+
+@virtual
+async def test_a_switch_of_an_earlier_agent_waits_for_a_look_into_kv_but_not_for_ever():
+    house = await serving()
+    house.order("org/b")
+    house.work.cancel()  # before it could do anything
+    assert house.keeper.unknown.code == "desired.not_read_yet"
+    house.models = Models(house.agent)
+    house.models.load()
+    house.work = asyncio.create_task(house.models.attend())
+    await asyncio.sleep(4)
+    assert house.keeper.documents.node == {}
+    await house.until(Stage.DONE, within=60)
+    house.order("org/c")  # one that is given now is done now
+    await asyncio.sleep(0.2)
+    assert house.keeper.documents.node[KEY].params == {"model": "org/c"}
+    house.work.cancel()
