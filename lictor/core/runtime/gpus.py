@@ -236,7 +236,7 @@ class Gpus:
     async def refreshed(self) -> None:
         """A look that is young enough to plan with, if anybody needs a card at all."""
         if self.concerned:
-            await self.look()
+            await self.look(max_age=_FRESH / 2)
 
     async def _wait(self) -> None:
         """Until the next look is due; whatever may make it due earlier wakes this."""
