@@ -162,7 +162,7 @@ def walk(description: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
     """Method, route, and a path of every route in the OpenAPI document."""
     for route, methods in description["paths"].items():
         path = route
-        for parameter in ("name", "service", "logfile"):
+        for parameter in ("name", "service", "logfile", "model"):
             path = path.replace("{" + parameter + "}", "tool")
         assert "{" not in path, f"give {route} a value in this test"
         for method in methods:

@@ -42,9 +42,9 @@ def whole_app() -> FastAPI:
 
 
 def rights_of_routes() -> dict[str, Right]:
-    """The right of each route that asks for one, by `METHOD /path`."""
+    """The right of each route that asks for one, by `METHOD /path` as the OpenAPI document has it."""
     return {
-        name: asked_for(route.dependant)[0]
+        name.replace(":path}", "}"): asked_for(route.dependant)[0]
         for route in routes(whole_app())
         if getattr(route, "dependant", None) is not None and asked_for(route.dependant)
         for name in names_of(route)
