@@ -54,7 +54,7 @@ def test_the_catalogue_as_data(run):
     by = {row["template"]: row for row in rows}
     assert by["piper"]["installs"]
     assert by["vllm"]["gpu"]
-    assert by["vllm"]["driver"] == "docker"
+    assert by["vllm"]["driver"] == "auto"
     assert (by["vllm"]["port"], by["telegram-bot"]["port"]) == (11434, None)
     assert not by["brain"]["installs"]
 

@@ -70,7 +70,7 @@ def template(name: str) -> Template:
         port=int(found_port[2]) if (found_port := _PORT.fullmatch(_text(tree, "port"))) else None,
         port_variable=bool(found_port and found_port[1]),
         gpu=isinstance(tree.get("gpu"), Map),
-        installs=isinstance(install, Map) or driver == "docker",
+        installs=isinstance(install, Map) or driver in {"docker", "auto"},
         size=parse_size(size) if size else None,
     )
 

@@ -108,7 +108,7 @@ def test_the_commented_lines_of_an_entry_load_as_well(tmp_path, name):
 @pytest.mark.parametrize("name", ["vllm", "vllm-process"])
 def test_the_lora_lines_of_vllm_are_right(tmp_path, name):
     spec = spec_of(tmp_path, name)
-    lora = re.findall(r"^  # (- .+)$", template_text(name)[1], re.MULTILINE)
+    lora = re.findall(r"^ +# (- .+)$", template_text(name)[1], re.MULTILINE)
     assert lora[:2] == ["- --enable-lora", "- --lora-modules"]
     command = "".join(f"      {line}\n" for line in [f'- "{w}"' for w in ["x", "y"]] + lora)
     text = f"services:\n  v:\n    template: {name}\n    command:\n{command}"
@@ -125,7 +125,10 @@ def test_vllm_reads_the_variables_that_users_know(tmp_path):
     assert spec.docker.ports == ("127.0.0.1:11434:11434",)
     assert spec.gpu.devices == ("1",)
     assert spec.param("model") == "Qwen/Qwen2.5-7B-Instruct-AWQ"
-    assert spec.argv()[-2:] == ("--gpu-memory-utilization", "0.5")
+    assert spec.driver == "auto"
+    for argv in (spec.argv(), spec.container_argv()):
+        assert argv[-2:] == ("--gpu-memory-utilization", "0.5")
+    assert spec.gpu.utilization == 0.5
     env = {
         "VLLM_MODEL": "org/other",
         "VLLM_CONTAINER_NAME": "mine",
@@ -134,8 +137,9 @@ def test_vllm_reads_the_variables_that_users_know(tmp_path):
     }
     spec = spec_of(tmp_path, "vllm", env)
     assert (spec.docker.name, spec.gpu.devices) == ("mine", ("0",))
-    assert spec.argv()[:2] == ("--model", "org/other")
-    assert spec.argv()[-1] == "0.8"
+    assert spec.argv()[:3] == ("vllm", "serve", "org/other")
+    assert spec.container_argv()[:2] == ("--model", "org/other")
+    assert (spec.argv()[-1], spec.container_argv()[-1], spec.gpu.utilization) == ("0.8", "0.8", 0.8)
 
 
 def test_a_model_of_vllm_is_an_id_and_never_an_option(tmp_path):
