@@ -19,6 +19,7 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import DriverKind, ServiceSpec
 from lictor.core.model.state import Exit, Identity
 from lictor.core.ports import Driver, Running
+from lictor.core.ports_prepare import Preparing
 
 _PATIENCE = 8.0  # seconds that an engine has to say whether it can
 
@@ -59,6 +60,12 @@ class AutoDriver:
     async def start(self, spec: ServiceSpec) -> Running:
         """Decide, if that was not done before, and start it there."""
         return await (await self._choose(spec)).start(spec)
+
+    async def prepare(self, spec: ServiceSpec) -> None:
+        """Prepare a start where the service runs, if there is anything to prepare there."""
+        driver = await self._choose(spec)
+        if isinstance(driver, Preparing):
+            await driver.prepare(spec)
 
     async def run_job(self, spec: ServiceSpec, argv: Sequence[str]) -> Exit:
         """Run one `before` job where the service will run."""

@@ -155,6 +155,21 @@ class DockerDriver:
         except EngineRefused as refused:
             raise refusal(refused) from refused
 
+    async def prepare(self, spec: ServiceSpec) -> None:
+        """See to image, network and the engine's GPUs for a start of this, while the run goes on.
+
+        The container itself is made when the present one has given up its name, which takes
+        milliseconds. Raises `StartFailed` as `start` would.
+        """
+        self._want()
+        try:
+            request = service_request(spec, owner=self._owner, node=self._node)
+            await self._needs.meet(request, spec, lambda _: None)
+        except EngineAway as away:
+            raise mute(away) from away
+        except EngineRefused as refused:
+            raise refusal(refused) from refused
+
     async def run_job(self, spec: ServiceSpec, argv: Sequence[str]) -> Exit:
         """Run one `before` job to its end, as a container of the service's image.
 

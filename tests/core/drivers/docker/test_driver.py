@@ -113,6 +113,18 @@ async def test_an_image_that_is_missing_is_named_and_not_pulled(driver, engine, 
     assert owned(engine, owner) == []
 
 
+async def test_what_the_next_run_would_lack_is_said_while_the_present_one_goes_on(
+    driver, engine, spec, owner
+):
+    running = await driver.start(spec("sleep", "300"))
+    await driver.prepare(spec("sleep", "400"))
+    failed = await refused(driver.prepare(spec(docker={"image": "nobody/nothing:1"})))
+    assert failed.reason_code == "docker.image_missing"
+    assert [one["Id"] for one in owned(engine, owner)] == [running.identity.container_id]
+    assert running.exit is None
+    await soon(running.stop(NOW))
+
+
 async def test_a_program_that_is_missing_leaves_no_container_behind(driver, engine, spec, owner):
     failed = await refused(driver.start(spec("/no/such/program", docker={"init": False})))
     assert failed.reason_code == "docker.start_refused"
