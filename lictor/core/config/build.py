@@ -284,7 +284,8 @@ class _Work:
         if probe is None and self.port is not None:
             target = f"{_in_url(self._asked())}:{self.port}"
             probe = ProbeSpec("tcp", target, (), health.interval, health.timeout)
-        return HealthSpec(probe, health.startup, health.failures, health.on_unhealthy)
+        judged = (health.startup, health.failures, health.on_unhealthy)
+        return HealthSpec(probe, *judged, health.stalled)
 
     def _check(self, name: str, model: CheckModel) -> ProbeSpec:
         found = self._probe(("checks", name), model)

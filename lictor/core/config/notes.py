@@ -27,7 +27,6 @@ class Row:
 SERVICE = (
     Row(("activation",), "not started by a request yet: start it by hand", "on-demand"),
     Row(("idle_timeout",), "an idle service is not stopped yet"),
-    Row(("metrics",), "its metrics are not offered to Prometheus yet"),
 )
 
 NO_EFFECT = "accepted, without effect in this version"

@@ -101,6 +101,11 @@ class HealthModel(_Probe):
     on_unhealthy: Literal["restart", "ignore"] = Field(
         default="restart", description="What to do with an unhealthy service"
     )
+    stalled: Duration | None = Field(
+        default=None,
+        description="Unhealthy too when its counters (`metrics`) stand still so long while requests "
+        "wait; while they move, its silence counts for nothing",
+    )
 
     @model_validator(mode="after")
     def _one_probe(self) -> HealthModel:

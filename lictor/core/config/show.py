@@ -111,6 +111,7 @@ def _health(spec: ServiceSpec) -> object:
         "startup": format_duration(health.startup),
         "failures": health.failures,
         "on_unhealthy": health.on_unhealthy,
+        **({} if health.stalled is None else {"stalled": format_duration(health.stalled)}),
     }
 
 

@@ -62,13 +62,15 @@ class HealthSpec:
     """How readiness and health are judged.
 
     `probe` None: ready as soon as it runs. `startup`: seconds from start until the first pass, or
-    the start has failed. `failures`: consecutive failed checks until `unhealthy`.
+    the start has failed. `failures`: consecutive failed checks until `unhealthy`. `stalled`: seconds
+    for which its own counters (`metrics`) may stand still while requests wait; None: not looked at.
     """
 
     probe: ProbeSpec | None = None
     startup: float = 180.0
     failures: int = 3
     on_unhealthy: Literal["restart", "ignore"] = "restart"
+    stalled: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

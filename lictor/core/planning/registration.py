@@ -308,4 +308,7 @@ def _meta(spec: ServiceSpec, owner: Owner) -> Mapping[str, str]:
         meta["lictor-instance"] = spec.key.instance
     if spec.display_name and spec.display_name != spec.key.name:
         meta["lictor-name"] = spec.display_name
+    metrics = spec.later.get("metrics")
+    if isinstance(metrics, str) and spec.port is not None:
+        meta["lictor-metrics"] = metrics  # for Prometheus: see templates/prometheus
     return meta

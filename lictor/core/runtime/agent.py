@@ -40,6 +40,7 @@ from lictor.core.runtime.meters import LoopLag
 from lictor.core.runtime.models import Models
 from lictor.core.runtime.one_run import OneRun
 from lictor.core.runtime.outcomes import Outcomes
+from lictor.core.runtime.progress_watch import ProgressWatch
 from lictor.core.runtime.publisher import Publisher
 from lictor.core.runtime.reconciler import Reconciler
 from lictor.core.runtime.runner import Runner
@@ -111,6 +112,7 @@ class Agent:
             self.background.keep("logs", logs.attend)
             self.background.keep("lag", self.lag.measure)
             self.background.keep("gpus", self.gpus.watch)
+            self.background.keep("progress", ProgressWatch(self).attend)
             self.background.keep("models", self.models.attend)
             self.background.keep("loads", self.models.loads.attend)
             if self.tools.web is not None:

@@ -4,7 +4,8 @@ While a Docker engine is mute nobody can say whether a container runs. The servi
 unknown, with the reason, and nothing is done to it; what it was comes back with the engine, and
 what has happened meanwhile is told by the driver after that. A start that had no answer is neither
 a success nor a failure: it is unknown too, and is begun anew. Which state follows is decided by
-`planning.lifecycle`, as ever; here is only when.
+`planning.lifecycle`, as ever; here is only when. The same for a service whose own counters say more
+than its health URL does (`progress_watch`).
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 
 from lictor.core.model.reason import Reason
-from lictor.core.model.state import Exit, Phase, ServiceState
-from lictor.core.planning import lifecycle
+from lictor.core.model.state import Exit, Health, Phase, ServiceState
+from lictor.core.planning import health, lifecycle
 from lictor.core.ports import Driver
 from lictor.core.runtime.runner import Runner
 
@@ -23,10 +24,14 @@ _NO_ANSWER = frozenset({"docker.absent", "docker.denied", "docker.unreachable"})
 
 
 class CarefulRunner(Runner):
-    """A `Runner` with doubt. `_before` is what is veiled by it: the phase with its reason."""
+    """A `Runner` with doubt. `_before` is what is veiled by it: the phase with its reason.
+
+    `_at_work`: its own counters say that it gets on, however silent it is.
+    """
 
     _doubt: Reason | None = None
     _before: tuple[Phase, Reason] | None = None
+    _at_work = False
 
     def doubt(self, trouble: Reason | None) -> None:
         """The driver can say nothing any more, and why; None: it can again."""
@@ -60,6 +65,28 @@ class CarefulRunner(Runner):
         if found and started_as:
             self._set(replace(self.state, fingerprint=started_as))
         return found
+
+    def observe(self, *, passed: bool, output: str) -> None:
+        """One answer of the health check. Who is at work may be silent: then it is only shown."""
+        if passed or not self._at_work or self.state.phase is not Phase.READY:
+            super().observe(passed=passed, output=output)
+            return
+        now = self._around.clock.now()
+        seen = health.observe(self.state, passed=False, output=output, now=now)
+        self._set(replace(seen, failing_since=None))
+
+    def work_seen(self, *, moving: bool) -> None:
+        """Whether its own counters move; once they do not, its silence counts as any other's."""
+        stopped, self._at_work = self._at_work and not moving, moving
+        if stopped and self.state.health is Health.CRITICAL and self.state.failing_since is None:
+            self.observe(passed=False, output=self.state.health_output)
+
+    def stalled(self, output: str) -> None:
+        """It answers, and does nothing for those who wait: unhealthy, whatever its URL says."""
+        if self.state.phase in {Phase.READY, Phase.UNHEALTHY}:
+            now = self._around.clock.now()
+            seen = health.observe(self.state, passed=False, output=output, now=now)
+            self._set(lifecycle.unhealthy(seen, now=now))
 
     def _is_contained(self) -> bool:
         identity = self.state.identity

@@ -12,24 +12,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import re
 from collections.abc import Collection, Iterable, Mapping
-from urllib.parse import urlsplit
 
 from lictor.core.model.gpu import Inventory
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
+from lictor.core.probes.figures import RUNNING, WAITING, figures, metrics_path, total
 from lictor.core.probes.ports import connections
 
 log = logging.getLogger(__name__)
 
-_WITHIN = 1.0  # seconds a service has to tell its figures
-_MOST = 1 << 20  # bytes of figures that are read
 _LOADED = 10  # percent of a card's cores, where the driver does not tell whose work it is
-_REQUESTS = re.compile(
-    rb"^(?:vllm:num_requests_running|vllm:num_requests_waiting)(?:\{[^}]*\})?\s+([0-9.eE+-]+)\s*$",
-    re.MULTILINE,
-)
 
 
 class UseWatch:
@@ -87,37 +80,7 @@ def _connected(running: Iterable[ServiceSpec]) -> set[ServiceKey]:
 
 async def _requests(spec: ServiceSpec) -> bool:
     """Whether it says that requests run or wait, or does not answer the question at all."""
-    path = spec.later.get("metrics")
-    if not isinstance(path, str) or spec.port is None:
+    if metrics_path(spec) is None:
         return False
-    try:
-        async with asyncio.timeout(_WITHIN):
-            text = await _get(spec, path)
-    except (OSError, TimeoutError, ValueError):
-        return True
-    return any(float(value) > 0 for value in _REQUESTS.findall(text))
-
-
-async def _get(spec: ServiceSpec, path: str) -> bytes:
-    """One plain GET to the service on its own address; only the port of a whole URL is looked at."""
-    parts = urlsplit(path)
-    host, port = spec.host, parts.port or spec.port
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - where it binds
-    reader, writer = await asyncio.open_connection(host, port)
-    try:
-        target = parts.path or "/metrics"
-        writer.write(f"GET {target} HTTP/1.0\r\nHost: {host}\r\n\r\n".encode())
-        head, _, body = (await _all(reader)).partition(b"\r\n\r\n")
-        if b" 200 " not in head.split(b"\r\n", 1)[0] + b" ":
-            raise ValueError("no figures")
-        return body
-    finally:
-        writer.close()
-
-
-async def _all(reader: asyncio.StreamReader) -> bytes:
-    """What it sends until it closes, up to a limit."""
-    data = b""
-    while len(data) < _MOST and (piece := await reader.read(_MOST)):
-        data += piece
-    return data
+    told = await figures(spec)
+    return told is None or bool(total(told, RUNNING | WAITING))

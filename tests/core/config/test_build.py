@@ -282,7 +282,6 @@ def test_what_has_no_effect_yet_is_noted_at_its_key(tmp_path):
     notes = accepted(tmp_path, text).notes
     assert [(n.line, n.column, n.where) for n in notes] == [
         (3, 42, "services.a.activation"),
-        (3, 65, "services.a.metrics"),
     ]
     assert all(note.message and note.hint for note in notes)
 

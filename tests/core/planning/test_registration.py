@@ -80,6 +80,13 @@ def test_a_service_is_registered_from_its_first_start_until_it_is_stopped(phase,
     assert (entry(phase) is not None) is seen
 
 
+def test_where_its_figures_are_is_told_to_whoever_collects_them():
+    told = entry(wish=want(probe=HTTP, port=5000, later={"metrics": "/metrics"})).registration.meta
+    assert told["lictor-metrics"] == "/metrics"
+    assert "lictor-metrics" not in entry().registration.meta
+    assert "lictor-metrics" not in entry(wish=want(later={"metrics": "/metrics"})).registration.meta
+
+
 def test_a_service_that_queues_after_a_crash_was_not_stopped_and_stays_registered():
     found = entry("queued", failures=1, reason=because("dependency.waiting", dependency="db"))
     assert found.status.status is Health.CRITICAL
