@@ -125,6 +125,7 @@ def test_a_disk_that_takes_nothing_is_told_and_stops_no_service(disk: Disk, call
     agent = disk.agent
     assert agent.cli("hold", "three", "--reason", "said before").code == 0
     disk.wait_trees(2)
+    agent.wait_phase("three", "stopped")
     before = disk.mains()
     disk.start_with(calls, f"error={error}")
     assert disk.mains() == before
