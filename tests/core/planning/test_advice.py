@@ -113,7 +113,7 @@ def test_the_claims_are_those_of_the_templates():
     for need in SINGLE:
         found, text = template(need.service), template_text(need.service)[1]
         assert found.gpu == (need.memory > 0 and need.service != "ollama")
-        if found.gpu:
+        if found.gpu and "  utilization:" not in text:  # (vLLM's share is its own affair)
             assert f"memory: {need.memory // GIB}GiB" in text
         if found.gpu and need.capability:
             assert f"min_compute_capability: {need.capability}" in text

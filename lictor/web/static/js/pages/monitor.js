@@ -227,6 +227,12 @@ function Processes({ processes, unknown }) {
   </section>`;
 }
 
+/** At least a minute, and the last one while nothing was measured yet. */
+function minute(from, until) {
+  const end = until ?? Date.now() / 1000;
+  return [Math.min(from ?? end, end - 60), end];
+}
+
 /** CPU and memory of the host since the page was opened. uPlot is loaded for this page only. */
 function Chart({ past, count }) {
   const box = useRef(null);
@@ -244,7 +250,7 @@ function Chart({ past, count }) {
         {
           width: box.current.clientWidth,
           height: 180,
-          scales: { y: { range: [0, 100] }, x: { range: (_, from, until) => [Math.min(from, until - 60), until] } },
+          scales: { y: { range: [0, 100] }, x: { range: (_, from, until) => minute(from, until) } },
           legend: { show: false },
           cursor: { show: false },
           series: [
