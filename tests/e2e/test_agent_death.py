@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -193,6 +194,22 @@ def test_a_second_int_does_not_wait_for_anybodys_grace(
             agent.signal(signal.SIGINT)
     assert agent.wait_exit() == 0
     assert time.monotonic() - begun < 30
+    assert agent.processes() == []
+
+
+def test_a_key_held_down_to_the_very_end_does_not_make_the_end_a_death(
+    make_agent: MakeAgent, consul: ConsulServer
+):
+    name = unique("held")
+    agent = make_agent({name: web()}, consul=consul.http).start()
+    agent.wait_ready(name)
+    agent.signal(signal.SIGINT)
+    deadline = time.monotonic() + 30
+    while agent.running and time.monotonic() < deadline:
+        with contextlib.suppress(ProcessLookupError):
+            agent.signal(signal.SIGINT)
+        time.sleep(0.002)
+    assert agent.wait_exit() == 0
     assert agent.processes() == []
 
 

@@ -10,14 +10,13 @@ import asyncio
 import contextlib
 import gc
 import os
-import signal
 import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lictor.cli.wiring import agent_log, cluster
+from lictor.cli.wiring import agent_log, cluster, signals
 from lictor.cli.wiring.certificates import Certificate
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
@@ -50,8 +49,6 @@ from lictor.core.runtime.operations import Operations
 from lictor.core.runtime.recycler import Recycler
 from lictor.core.runtime.store import SqliteStore
 from lictor.web.auth.secretfile import session_secret as check_secret
-
-_SAME_KEYPRESS = 0.3  # seconds
 
 
 def run(explicit: str | None, on_term: str | None = None) -> int:
@@ -139,7 +136,7 @@ async def _run(
         agent.background.keep("people", reception.attend, once=True)
         agent.background.keep("history", operations.foresight.watch)
 
-    _take_signals(agent, on_term, reload)
+    signals.take(agent, on_term, partial(_hang_up, reload))
     try:
         await agent.run(opened)
     finally:
@@ -155,8 +152,7 @@ def _close(*parts: Ways | SqliteStore | Website | Notifier | None) -> None:
     for part in parts:
         if part is not None:
             part.close()
-    # The loop gives its signals back now: one more Ctrl-C must not make this end a death.
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    signals.ignore()
 
 
 def _reception(agent: Agent, operations: Operations, web: Website | None) -> Reception:
@@ -236,33 +232,11 @@ def _reload(agent: Agent, notifier: Notifier | None, web: Website | None) -> dic
     }
 
 
-def _take_signals(agent: Agent, on_term: str | None, reload: Callable[[], dict[str, Any]]) -> None:
-    loop = asyncio.get_running_loop()
-    interrupted = 0.0
-
-    def interrupt() -> None:
-        nonlocal interrupted
-        now = loop.time()
-        # A terminal and a parent may each pass on the one Ctrl-C that a person pressed.
-        if interrupted and now - interrupted > _SAME_KEYPRESS:
-            agent.kill_all()
-        interrupted = interrupted or now
-        agent.stop(keep=False)
-
-    def hang_up() -> None:
-        try:
-            reload()
-        except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
-            _talk(f"The configuration was not reloaded: {error}")
-
-    def terminate() -> None:
-        keep = (on_term or agent.config.agent.on_term) == "keep"  # as the last reload says
-        # With pid 1 its whole container ends: then an orderly end is the better one.
-        agent.stop(keep=keep and not own.is_init())
-
-    loop.add_signal_handler(signal.SIGINT, interrupt)
-    loop.add_signal_handler(signal.SIGTERM, terminate)
-    loop.add_signal_handler(signal.SIGHUP, hang_up)
+def _hang_up(reload: Callable[[], dict[str, Any]]) -> None:
+    try:
+        reload()
+    except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
+        _talk(f"The configuration was not reloaded: {error}")
 
 
 def _who_holds(host: str, port: int) -> tuple[int, str] | None:
