@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from dataclasses import replace
 
 from hypothesis import assume, given
@@ -25,7 +24,7 @@ from lictor.core.model.registration import (
 from lictor.core.model.spec import RestartPolicy
 from lictor.core.model.state import Exit, Identity, Phase, ServiceState
 from lictor.core.planning import lifecycle
-from lictor.core.planning.order import find_cycle, instances_of, waves
+from lictor.core.planning.order import instances_of
 from lictor.core.planning.overrides import Host, InForce, keep_good, merge
 from lictor.core.planning.reconcile import plan
 from lictor.core.planning.registration import Owner, after, conflicts, diff
@@ -144,34 +143,6 @@ def test_acting_on_plans_comes_to_an_end_where_everything_is_as_wanted(wanted, a
     for key, want in wanted.items():
         if want.state is DesiredState.STOPPED:
             assert actual[key].phase is Phase.STOPPED
-
-
-# --- order ------------------------------------------------------------------------------------
-
-
-@given(st.dictionaries(made.names, st.lists(made.names)))
-def test_what_is_called_a_cycle_is_one_and_without_one_there_is_an_order(edges):
-    cycle = find_cycle(edges)
-    if cycle is None:
-        placed: set[str] = set()
-        for _ in range(len(edges) + 1):
-            placed |= {n for n, needs in edges.items() if set(needs) & edges.keys() <= placed}
-        assert placed == set(edges)
-    else:
-        assert cycle[0] == cycle[-1]
-        assert len(cycle) > 1
-        assert all(b in edges[a] for a, b in itertools.pairwise(cycle))
-
-
-@given(made.wanted())
-def test_waves_hold_every_service_once_after_all_that_it_needs(wanted):
-    placed: list[ServiceKey] = []
-    for wave in waves(wanted):
-        for key in wave:
-            needs = {need.name for need in wanted[key].spec.depends_on}
-            assert all(other in placed for other in wanted if other.name in needs)
-        placed.extend(wave)
-    assert sorted(placed) == sorted(wanted)
 
 
 # --- documents ---------------------------------------------------------------------------------
