@@ -21,6 +21,10 @@ DriverKind: TypeAlias = Literal["process", "docker", "observed", "auto"]
 Activation: TypeAlias = Literal["always", "on-demand", "manual"]
 ParamValue: TypeAlias = str | int | float | bool
 
+#: Kinds of probes that Consul asks itself, so that they stay true when Lictor is dead; also the last
+#: part of the ids of such checks.
+ASKED_BY_CONSUL = frozenset({"http", "tcp"})
+
 
 @dataclass(frozen=True, slots=True)
 class ParamRef:
@@ -55,6 +59,11 @@ class ProbeSpec:
     argv: tuple[str, ...] = ()
     interval: float = 10.0
     timeout: float = 5.0
+
+    @property
+    def asked_by_consul(self) -> bool:
+        """Whether Consul can ask this itself; else only Lictor can, and tells Consul."""
+        return self.kind in ASKED_BY_CONSUL
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,10 +23,11 @@ from lictor.core.model.explanation import (
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import is_label
 from lictor.core.model.reason import Reason, because
+from lictor.core.model.spec import ASKED_BY_CONSUL
 from lictor.core.model.state import Phase
+from lictor.core.planning.groups import STANDBY
 from lictor.core.planning.reconcile import hold_reason, stop_reason
 
-_ASKED = frozenset({"http", "tcp"})  # the last part of a check id: Consul asks by itself
 _NEXT_OF_CONSUL = frozenset({"consul.unknown_token", "consul.no_token", "consul.forbidden"})
 
 
@@ -223,13 +224,13 @@ def _check(facts: Facts) -> _Judged:
         value = because("explain.passing", checks=len(entry.checks))
         return Verdict.OK, value, None
     # Consul's own question says more than our word that follows from it.
-    failing.sort(key=lambda check: check.check_id.rpartition(":")[2] not in _ASKED)
+    failing.sort(key=lambda check: check.check_id.rpartition(":")[2] not in ASKED_BY_CONSUL)
     return _failing(facts, failing[0].check_id.rpartition(":")[2], _line(failing[0].output))
 
 
 def _failing(facts: Facts, kind: str, output: str) -> _Judged:
     name = str(facts.key)
-    if kind in _ASKED and facts.probe:
+    if kind in ASKED_BY_CONSUL and facts.probe:
         target = _target(facts.want)
         reason = because("explain.unreachable", target=target, output=output or "-")
         return Verdict.GAP, reason, because("next.address", service=name)
@@ -280,5 +281,5 @@ def _notes(facts: Facts) -> Iterable[Reason]:
     if facts.want is not None and facts.want.refused is not None:
         yield facts.want.refused
     group = facts.want.spec.voice_group if facts.want is not None else None
-    if group and facts.group is not None and "standby" in facts.group.tags:
+    if group and facts.group is not None and STANDBY in facts.group.tags:
         yield because("explain.standby", group=group)

@@ -36,7 +36,6 @@ from lictor.core.model.state import Health, Phase, ServiceState
 _REGISTERED = frozenset(
     {Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING, Phase.BACKOFF, Phase.FAILED}
 )
-_ASKED = frozenset({"http", "tcp"})  # kinds of checks that Consul does itself
 _MIN_REAP = 600.0  # seconds; Consul's own floor is 60, but a model may take minutes to load
 
 
@@ -248,7 +247,7 @@ def _status(
             check_id, Health.CRITICAL, f"maintenance: {want.why or want.by}".rstrip(": ")
         )
     # Of an unhealthy one that Consul asks itself, Consul's own check says so.
-    asked = want.spec.health.probe is not None and want.spec.health.probe.kind in _ASKED
+    asked = want.spec.health.probe is not None and want.spec.health.probe.asked_by_consul
     alive = state.phase is Phase.READY or (state.phase is Phase.UNHEALTHY and asked)
     status = Health.PASSING if alive else Health.CRITICAL
     if state.phase is Phase.UNKNOWN and state.ready_since is not None:
@@ -263,7 +262,7 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
     status = Health.PASSING if state.phase is Phase.READY else Health.CRITICAL
     probe = spec.health.probe
     reap = max(_MIN_REAP, 3 * spec.health.startup)
-    if probe is not None and probe.kind in _ASKED:
+    if probe is not None and probe.asked_by_consul:
         yield CheckDef(
             check_id=f"{service_id}:{probe.kind}",
             name="Health" if probe.kind == "http" else "Port answers",
@@ -276,7 +275,7 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
             notes=f"Consul asks {probe.target} itself.",
         )
     for name, extra in sorted(spec.checks.items()):
-        if extra.kind in _ASKED:
+        if extra.asked_by_consul:
             yield CheckDef(
                 check_id=f"{service_id}:check:{name}",
                 name=name,

@@ -21,7 +21,6 @@ from lictor.core.runtime.presence import ask
 from lictor.core.runtime.runner import Runner
 
 _LOOK = 0.25  # seconds between two looks at what is due
-_CONSULS = frozenset({"http", "tcp"})  # kinds that Consul asks itself
 _UP = frozenset({Phase.READY, Phase.UNHEALTHY})
 
 
@@ -80,7 +79,7 @@ class NamedChecks:
             for key, runner in self._runners.items()
             if runner.spec.checks and runner.state.phase in _UP
             for name, probe in runner.spec.checks.items()
-            if probe.kind not in _CONSULS
+            if not probe.asked_by_consul
         }
         for gone in self._asking.keys() - wanted:
             self._asking.pop(gone).cancel()

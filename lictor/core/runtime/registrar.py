@@ -27,6 +27,7 @@ from lictor.core.model.registration import (
     RemoveCheck,
     Write,
 )
+from lictor.core.model.spec import ASKED_BY_CONSUL
 from lictor.core.model.state import Health
 from lictor.core.planning.registration import Owner, Wanted, after, conflicts, diff, farewell
 from lictor.core.ports import Registry
@@ -38,7 +39,6 @@ from lictor.core.runtime.promotion import write_in_order
 log = logging.getLogger(__name__)
 
 FULL_READ = 10.0  # seconds between complete comparisons
-_ASKED = ("http", "tcp")  # kinds of checks that Consul does itself
 _WELL = ("passing", "warning")  # what Consul's DNS answers with
 _SETTLE = 2.0  # seconds until the catalog has certainly heard of a renewed check
 _RETRY = (0.25, 10.0)  # seconds, first and longest
@@ -121,7 +121,7 @@ class Registrar:
     def watches(self, service_id: str) -> bool:
         """Whether Consul's verdict on this service is known at present."""
         watched = self._watched
-        return watched is not None and any(f"{service_id}:{k}" in watched for k in _ASKED)
+        return watched is not None and any(f"{service_id}:{k}" in watched for k in ASKED_BY_CONSUL)
 
     async def keep_true(self) -> None:
         """Reconcile for ever; returns only by cancellation."""
@@ -326,7 +326,7 @@ class Registrar:
         prefix = f"lictor:{self._owner.node}:"
         for check_id, (status, output) in checks.items():
             service_id, _, kind = check_id.rpartition(":")
-            if not check_id.startswith(prefix) or kind not in _ASKED:
+            if not check_id.startswith(prefix) or kind not in ASKED_BY_CONSUL:
                 continue
             if service_id not in self._fresh and service_id not in self._renewed:
                 self._on_health(service_id, status in {"passing", "warning"}, output)

@@ -289,7 +289,7 @@ class Runner:
         while probe is not None:
             await asyncio.sleep(probe.interval)
             probe = self.spec.health.probe
-            consul_can = probe is not None and probe.kind in {"http", "tcp"}
+            consul_can = probe is not None and probe.asked_by_consul
             if probe is None or (consul_can and self._around.consul_watches(self.key)):
                 continue
             result = await ask(self._around.prober, self._around.clock, probe)
