@@ -304,3 +304,16 @@ def test_a_name_that_dns_cannot_carry_is_said_before_anything_of_consul():
 def test_a_rule_for_another_service_explains_nothing():
     other = Rule("service", "other", "write", "another service")
     assert explain(replace(ABSENT, denied=(other,))).reason.code == "explain.not_at_agent"
+
+
+def test_of_checks_that_fail_the_one_that_consul_asks_itself_is_told():
+    checks = (
+        SeenCheck(f"{ID}:lictor", ID, "critical", "it ended"),
+        SeenCheck(f"{ID}:http", ID, "critical", "refused"),
+    )
+    facts = replace(
+        FOUND,
+        at_agent=Known(AgentEntry(SeenService(ID, "piper", "127.0.0.1", 5000), checks)),
+        in_catalog=in_catalog("critical"),
+    )
+    assert explain(facts).reason == because("explain.critical", check="http", output="refused")

@@ -78,6 +78,14 @@ def test_of_two_one_loads_and_the_better_rank_is_first():
     }
 
 
+def test_who_was_ordered_is_first_whatever_its_rank():
+    wanted = desired(wants("b", rank=20), wants("a", rank=30))
+    assert steps(wanted, {}, board=board(ordered=("a",))) == {
+        "a": ("start", "start.config"),
+        "b": ("queue", "gpu.loading"),
+    }
+
+
 def test_what_is_kept_for_one_that_waits_is_given_to_nobody_after_it():
     wanted = desired(wants("first", 16, rank=1), wants("second", 12, rank=2))
     lingering = {"GPU-0": (Lingering(key("old"), 4 * GIB),)}
@@ -209,6 +217,26 @@ def test_where_the_driver_names_nobody_what_is_used_is_not_counted_twice():
     (card,) = there.seen.value.cards
     silent = replace(there, used={}, seen=Known(Inventory((replace(card, processes=None),))))
     assert steps(wanted, actual, board=silent) == {"other": ("start", "start.config")}
+
+
+def test_what_a_driver_keeps_for_itself_on_a_quiet_card_is_no_tenants():
+    xtts = wants("xtts")
+    actual = {"xtts": now_in("ready", xtts.spec)}
+    there = board(holds={"xtts": 9})
+    assert isinstance(there.seen, Known)
+    (card,) = there.seen.value.cards
+    bare = replace(card, processes=None, used=2 * GIB // 5, free=24 * GIB - 2 * GIB // 5)
+    quiet = replace(there, used={}, seen=Known(Inventory((bare,))))
+    assert steps(desired(xtts, wants("other", 14.2)), actual, board=quiet)["other"][0] == "start"
+    assert steps(desired(xtts, wants("other", 14.5)), actual, board=quiet)["other"][0] == "block"
+
+
+def test_of_whom_the_driver_tells_no_memory_has_what_it_was_promised():
+    xtts = wants("xtts")
+    actual = {"xtts": now_in("ready", xtts.spec)}
+    there = board(holds={"xtts": 9})
+    mute = replace(there, used={key("xtts"): {"GPU-0": None}})
+    assert steps(desired(xtts, wants("other", 12)), actual, board=mute)["other"][0] == "start"
 
 
 def test_one_of_which_nothing_is_known_starts_where_a_program_has_room_at_all():

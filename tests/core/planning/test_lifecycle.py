@@ -137,3 +137,9 @@ def test_only_a_run_that_began_after_the_last_known_end_may_still_go_on():
     assert lifecycle.latest_run(now_in("backoff", started=7.0, since=9.0), now=NOW) == 9.0
     assert lifecycle.latest_run(ServiceState(), now=NOW) == 0.0
     assert lifecycle.latest_run(now_in("failed", since=NOW + 1), now=NOW) == 0.0  # another boot's
+
+
+def test_a_start_whose_program_went_into_the_background_says_so():
+    left = Exit(code=0, left=2)
+    assert lifecycle.exit_reason(left, loading=True) == because("exit.daemonised", left=2)
+    assert lifecycle.exit_reason(Exit(code=0), loading=True).code == "start.exit_code"

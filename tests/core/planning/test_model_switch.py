@@ -317,6 +317,18 @@ def test_a_document_that_never_comes_back_ends_the_switch():
     assert step(world.switch, refused, now=world.now).stage is Stage.REFUSED
 
 
+def test_a_host_that_began_anew_does_not_keep_a_switch_waiting_for_its_old_clock():
+    world = serving()
+    world.order(B)
+    world.act()
+    world.document, world.now = {}, 1.0
+    world.look()
+    assert (world.switch.stage, world.switch.since) == (Stage.ORDERED, 1.0)
+    world.now += COMES_BACK + 1
+    world.look()
+    assert world.switch.stage is Stage.REPLACED
+
+
 def test_a_word_from_before_that_arrives_late_is_no_later_word():
     world = serving()
     world.order(B)

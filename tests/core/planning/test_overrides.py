@@ -137,6 +137,13 @@ def test_what_was_remembered_by_an_earlier_agent_serves_as_the_last_good_one():
     assert after.node[key("piper")].state is STOP
 
 
+def test_of_two_wrong_documents_that_of_this_node_is_named():
+    far = because("kv.bad_json", error="Extra data", line=2, column=2)
+    there = {key("piper"): Entry("{}}", refused=far)}
+    after = keep_good(InForce(), snapshot({key("piper"): Entry("{", refused=BAD)}, there))
+    assert after.refused == {key("piper"): BAD}
+
+
 def test_a_document_repaired_is_in_force_and_no_longer_refused():
     before = InForce({key("piper"): Override(state=STOP)}, {}, {key("piper"): BAD})
     after = keep_good(before, snapshot({key("piper"): Entry("{}", Override(state=RUN))}))

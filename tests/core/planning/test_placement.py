@@ -168,6 +168,12 @@ def test_a_card_that_does_not_tell_its_memory_makes_nobody_give_up():
     assert waits.reason.code == "gpu.unknown"
 
 
+def test_what_the_driver_keeps_for_itself_is_promised_to_nobody():
+    card = replace(gpu(total=8, used=7), reserved=GIB)
+    assert verdict(ask(7.5), Card(card)).reason.code == "gpu.too_big"
+    assert verdict(ask(6.5), Card(card)).reason.code == "gpu.no_room"
+
+
 def test_capability_is_compared_as_a_number():
     assert isinstance(verdict(ask(min_compute_capability=7.5), Card(gpu(capability=7.5))), Placed)
     assert isinstance(verdict(ask(min_compute_capability=8.0), Card(gpu(capability=12.0))), Placed)
@@ -203,6 +209,14 @@ def test_memory_that_nobody_has_is_named_too():
     assert "somebody holds 20.0 GiB (the driver does not say who)" in text(
         refused.reason.code, **refused.reason.params
     )
+
+
+def test_what_is_still_to_come_back_is_named_once():
+    card = Card(
+        replace(gpu(used=20), processes=()),
+        lingering=(Lingering(ServiceKey("xtts"), 20 * GIB, coming=False),),
+    )
+    assert verdict(ask(6), card).reason.params["holders"] == f"xtts {20 * GIB} ended 0"
 
 
 # --- who leaves ---------------------------------------------------------------------------------

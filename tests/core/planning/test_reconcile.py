@@ -137,10 +137,16 @@ def test_a_failed_service_is_started_on_a_new_definition():
     }
 
 
+@pytest.mark.parametrize("phase", ["stopped", "queued", "blocked"])
+def test_a_start_of_what_only_waited_is_not_put_down_to_its_new_definition(phase):
+    actual = {"piper": now_in(phase, fingerprint="of another definition")}
+    assert steps(desired(want()), actual) == {"piper": ("start", "start.config")}
+
+
 def test_a_job_that_ended_well_holds_nobody_up():
     wanted = desired(want("migrate"), want("api", needs=["migrate"]))
     done = {"migrate": now_in("stopped", wanted[key("migrate")].spec, done=True)}
-    assert list(steps(wanted, done)) == ["api"]
+    assert steps(wanted, done) == {"api": ("start", "start.config")}
 
 
 def test_a_service_that_is_done_stays_done_until_an_order():

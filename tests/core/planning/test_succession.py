@@ -98,3 +98,10 @@ def test_a_program_may_be_called_like_the_service():
 )
 def test_both_run_meanwhile_only_where_they_do_not_need_the_same(old, new, together):
     assert side_by_side(old, new) is together
+
+
+def test_the_same_value_for_another_variable_is_another_service():
+    one = {"env": {"MODEL": "large"}, "env_names": ("MODEL",)}
+    other = {"env": {"VOICE": "large"}, "env_names": ("VOICE",)}
+    assert pairs([made("old", **one)], [made("new", **one)]) == {"old": "new"}
+    assert pairs([made("old", **one)], [made("new", **other)]) == {}
