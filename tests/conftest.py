@@ -6,10 +6,15 @@ import os
 from collections.abc import Iterator
 
 import pytest
+from hypothesis import settings
 
 from lictor.core.drivers.spawn import default_signals
 from tests.support.consul import ConsulServer, find_consul
 from tests.support.dockerd import DockerEngine
+
+# Nothing fails because the machine is busy: hypothesis gives each example 200 ms unless it finds `CI`.
+settings.register_profile("unhurried", settings.default, deadline=None)
+settings.load_profile("unhurried")
 
 
 def pytest_configure() -> None:
