@@ -99,6 +99,21 @@ def test_a_form_that_it_does_not_understand_is_left_alone(text):
     assert caught.value.code == "add.unclear"
 
 
+@pytest.mark.parametrize("text", ["", "services:\n  a: {command: [x]}\n"])
+@pytest.mark.parametrize(
+    "entry",
+    [
+        ["new:", "  template: piper", "more:", "  template: piper"],
+        ["another:", "  template: piper"],
+        ["# new:"],
+    ],
+)
+def test_what_would_say_more_or_less_than_the_one_service_is_not_written(text, entry):
+    with pytest.raises(Refused) as caught:
+        insert(text, "config.yml", "new", entry)
+    assert caught.value.code == "add.unclear"
+
+
 def test_a_last_line_that_only_looks_like_a_comment_is_never_torn_off():
     """Inside of a long text `#` is text."""
     text = "services:\n  a:\n    command: [x]\n    description: |\n      one\n      # the last\n"

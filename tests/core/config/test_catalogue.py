@@ -53,6 +53,12 @@ def test_the_catalogue_is_whole():
 
 
 @pytest.mark.parametrize("name", NAMES)
+def test_what_the_catalogue_says_that_lictor_brings_is_what_install_finds(tmp_path, name):
+    install = spec_of(tmp_path, name).install
+    assert template(name).installs is bool(install.packages or install.no_deps or install.image)
+
+
+@pytest.mark.parametrize("name", NAMES)
 def test_a_template_alone_is_a_service_that_can_be_found_and_judged(tmp_path, name):
     spec = spec_of(tmp_path, name)
     assert spec.description

@@ -449,9 +449,11 @@ def test_services_that_cannot_meet_may_share_a_port(tmp_path):
         "  by-hand: {command: [x], port: 5000, activation: manual}\n"
         "  far: {driver: observed, address: 10.0.0.5, port: 5000}\n"
         "  everywhere: {command: [x], port: 5001, host: 0.0.0.0}\n"
-        "  far-too: {driver: observed, address: 10.0.0.5, port: 5001}\n",
+        "  far-too: {driver: observed, address: 10.0.0.5, port: 5001}\n"
+        "  far-first: {driver: observed, address: 10.0.0.5, port: 5002}\n"
+        "  everywhere-then: {command: [x], port: 5002, host: 0.0.0.0}\n",
     )
-    assert len(config.services) == 6
+    assert len(config.services) == 8
 
 
 def test_a_long_chain_of_dependencies_is_no_problem(tmp_path):

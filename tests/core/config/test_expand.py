@@ -106,6 +106,7 @@ def test_an_unknown_parameter_is_refused_with_a_suggestion(tmp_path):
     ("definition", "message"),
     [
         ("{default: -x}", "a parameter never begins with a hyphen: '-x'"),
+        ("{default: ' -x'}", "a parameter never begins with a hyphen: ' -x'"),
         ("{default: -1}", "a parameter never begins with a hyphen: '-1'"),
         ("{default: a, choices: [a, --b]}", "a parameter never begins with a hyphen: '--b'"),
         ("{default: a, choices: [b]}", "expected one of b, got 'a'"),

@@ -146,13 +146,14 @@ def test_the_token_never_shows_in_the_repr(tmp_path):
     assert "env-token" not in repr(accepted(tmp_path, "", CONSUL_ENV))
 
 
-def test_a_token_in_a_file_that_others_may_read_is_pointed_out(tmp_path):
+@pytest.mark.parametrize("mode", [0o644, 0o640, 0o604])
+def test_a_token_in_a_file_that_others_may_read_is_pointed_out(tmp_path, mode):
     text = "consul: {token: abc}\n"
     assert accepted(tmp_path, text).notes == ()
     from lictor.core.config.load import load
     from tests.core.config.support import context
 
-    (tmp_path / "config.yml").chmod(0o644)
+    (tmp_path / "config.yml").chmod(mode)
     (note,) = load(tmp_path / "config.yml", context()).notes
     assert (note.line, note.column, note.where) == (1, 17, "consul.token")
 
