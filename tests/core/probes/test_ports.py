@@ -27,6 +27,8 @@ from lictor.core.probes.ports import port_holder, port_taken
         ("::", "127.0.0.1", True),
         ("::1", "[::1]", True),
         ("::1", "127.0.0.1", False),
+        ("::ffff:127.0.0.1", "127.0.0.1", True),
+        ("::ffff:127.0.0.1", "127.0.0.2", False),
     ],
 )
 def test_a_listener_takes_the_port_for_every_address_it_covers(bound, asked, taken):
