@@ -75,6 +75,16 @@ async def test_a_process_that_draws_and_computes_is_told_once(cards, helper):
     assert [(one.pid, one.memory) for one in card.processes] == [(os.getpid(), GIB)]
 
 
+async def test_a_process_that_did_nothing_lately_was_not_busy_which_is_not_the_same_as_not_told(
+    cards, helper
+):
+    cards.add()
+    cards.hold(os.getpid(), GIB)
+    (card,) = (await seen(helper)).cards
+    assert card.processes is not None
+    assert [one.busy for one in card.processes] == [0]
+
+
 async def test_figures_that_a_card_does_not_have_are_none(cards, helper):
     cards.add(util=-1, temp=-1, power=-1, limit=-1, fan=-1, mig=-1, major=-1)
     cards.hold(os.getpid(), -1)

@@ -146,6 +146,10 @@ def test_strangers_are_not_read_again_but_a_new_service_always_is(run, monkeypat
     usage = probe.sample({B: identity(stranger)}, max_age=0.0)
     assert seen[0] == 0 < seen[1]
     assert usage[B].processes >= 1
+    # Numbers are given again: after a while everybody is looked at anew.
+    monkeypatch.setattr(host_module, "_FORGET_STRANGERS", 0.0)
+    probe.sample({B: identity(stranger)}, max_age=0.0)
+    assert seen[2] == 0
 
 
 def test_a_service_that_just_started_does_not_wait_for_the_next_sample(run):
