@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from lictor.core.model.spec import HealthSpec, ProbeSpec
-from lictor.core.model.state import Health
-from lictor.core.planning.health import observe, unhealthy_at
+from lictor.core.model.state import Health, Phase
+from lictor.core.planning.health import judge, observe, unhealthy_at
 from tests.core.build import NOW, now_in
 
 JUDGED = HealthSpec(probe=ProbeSpec("tcp", "127.0.0.1:1", interval=10.0), failures=3)
@@ -37,3 +37,13 @@ def test_a_single_failure_is_enough_where_the_config_says_so():
 def test_without_a_probe_nothing_becomes_unhealthy():
     state = observe(now_in("ready"), passed=False, output="", now=NOW)
     assert unhealthy_at(state, HealthSpec()) is None
+
+
+def test_a_time_in_which_nobody_looked_proves_nothing_and_the_count_begins_anew():
+    failing = now_in("ready", failing_since=NOW - 1000, health=Health.CRITICAL)
+    found = judge(failing, JUDGED, now=NOW)
+    assert (found.state.phase, found.state.failing_since, found.look_at) == (
+        Phase.READY,
+        NOW,
+        NOW + 20,
+    )
