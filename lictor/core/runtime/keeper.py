@@ -245,11 +245,10 @@ class DesiredKeeper:
         if key in self._pending:
             async with self._pushing:  # what is being written now goes before this
                 pass
-        earlier = self._pending.get(key)
-        if earlier is None:
-            if await self._written(key, change):
-                return True
-            earlier = _Pending((), self._texts.get(str(key)))
+        if key not in self._pending and await self._written(key, change):
+            return True
+        # Asked only now: while this one waited for Consul, another may have become pending.
+        earlier = self._pending.get(key) or _Pending((), self._texts.get(str(key)))
         merged = merge_changes(earlier.changes, change)
         self._remember_pending(key, _Pending(merged, earlier.base))
         self._take_effect(key, change)

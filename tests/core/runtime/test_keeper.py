@@ -250,6 +250,26 @@ async def test_an_order_that_consul_refuses_though_it_can_be_read_is_tried_again
 
 
 @virtual
+async def test_two_orders_for_one_service_that_a_mute_consul_did_not_take_are_both_pushed():
+    class Mute(FakeDesired):
+        silent = True
+
+        async def change(self, key, change, *, node=None):
+            if self.silent:
+                await asyncio.sleep(60)
+            await super().change(key, change, node=node)
+
+    async with Host(kv=Mute(lambda _: PARAMS)).following() as host:
+        voice = DesiredChange(params={"voice": "b"}, by="bert")
+        assert await asyncio.gather(host.order(STOP), host.order(voice)) == [False, False]
+        host.kv.silent = False
+        await asyncio.sleep(5)
+        assert host.keeper.pending == ()
+        document = host.keeper.documents.node[key("piper")]
+        assert (document.state, document.params) == (DesiredState.STOPPED, {"voice": "b"})
+
+
+@virtual
 async def test_a_reload_judges_the_documents_anew():
     params: dict[str, ParamSpec] = {}
     async with Host(kv=FakeDesired(lambda _: params)).following() as host:
