@@ -151,6 +151,20 @@ async def test_a_change_makes_edits_and_removes_a_document(kv):
         assert kv.text("piper") is None
 
 
+async def test_a_change_takes_the_end_away_or_begins_the_document_anew(kv):
+    ends = DesiredChange(params={"voice": "b"}, until="2030-01-01T00:00:00+00:00", by="anna")
+    await kv.source.change(PIPER, ends)
+    await kv.source.change(PIPER, DesiredChange(state="stopped", clear_until=True, by="bert"))
+    assert json.loads(kv.text("piper")) == {
+        "state": "stopped",
+        "params": {"voice": "b"},
+        "by": "bert",
+    }
+    await kv.source.change(PIPER, ends)
+    await kv.source.change(PIPER, DesiredChange(state="running", anew=True, by="bert"))
+    assert json.loads(kv.text("piper")) == {"state": "running", "by": "bert"}
+
+
 async def test_a_change_for_another_node_or_for_all_is_written_there(kv):
     await kv.source.change(PIPER, STOP, node="host2")
     await kv.source.change(PIPER, STOP, node="_all")

@@ -203,7 +203,9 @@ def _edited(text: str | None, change: DesiredChange) -> str | None:
     """The document after a change; None: no document, because nothing is asked for any more."""
     if change.remove:
         return None
-    document: dict[str, Any] = json.loads(text) if text else {}
+    document: dict[str, Any] = json.loads(text) if text and not change.anew else {}
+    if change.clear_until:
+        document.pop("until", None)
     if change.clear_state:
         document.pop("state", None)
     params = {**document.pop("params", {}), **change.params}
