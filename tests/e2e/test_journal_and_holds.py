@@ -8,6 +8,7 @@ import os
 import pwd
 import select
 import signal
+import sqlite3
 import time
 from typing import Any
 
@@ -247,3 +248,14 @@ def test_services_and_verbs_go_on_over_a_database_that_is_broken(agent):
     assert "state.db.damaged" in agent.cli("status").err
     assert agent.cli("stop", "piper", "--wait").code == 0
     assert agent.cli("start", "piper", "--wait").code == 0
+
+
+def test_a_row_about_nothing_that_could_be_a_service_keeps_no_agent_from_starting(agent):
+    pid = agent.service_pid("piper")
+    agent.kill9()
+    copy = "INSERT INTO rows SELECT kind, 'no name!', body FROM rows WHERE key = 'piper'"
+    with contextlib.closing(sqlite3.connect(agent.data_dir / "state.db")) as memory, memory:
+        assert memory.execute(copy).rowcount > 0
+    agent.start()
+    agent.wait_ready("piper")
+    assert agent.service_pid("piper") == pid

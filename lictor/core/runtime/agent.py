@@ -29,7 +29,7 @@ from lictor.core.runtime import published, views
 from lictor.core.runtime.background import Background
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.careful import CarefulRunner, restored
-from lictor.core.runtime.codec import state_from, state_row
+from lictor.core.runtime.codec import key_from, state_from, state_row
 from lictor.core.runtime.consul_side import ConsulSide
 from lictor.core.runtime.equipment import Equipment
 from lictor.core.runtime.gpus import Gpus
@@ -234,9 +234,8 @@ class Agent:
     def _restore(self) -> None:
         rows = self.tools.store.load("services")
         for name, row in rows.items():
-            state = state_from(row)
-            key = ServiceKey.parse(name)
-            if state is None:
+            key, state = key_from(name), state_from(row)
+            if key is None or state is None:
                 continue
             runner = self.reconciler.runners.get(key)
             if runner is None:

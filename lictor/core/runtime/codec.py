@@ -1,4 +1,4 @@
-"""State, documents and holds as JSON rows, for the store. Unknown or broken rows become None."""
+"""Keys, state, documents and holds as JSON rows, for the store. Unknown or broken rows become None."""
 
 from __future__ import annotations
 
@@ -7,10 +7,19 @@ from dataclasses import asdict, fields
 from typing import Any
 
 from lictor.core.model.desired import DesiredState, Hold, Override
+from lictor.core.model.names import BadName, ServiceKey
 from lictor.core.model.reason import Reason
 from lictor.core.model.state import Exit, Health, Identity, Phase, ServiceState
 
 _STATE = tuple(field.name for field in fields(ServiceState))
+
+
+def key_from(name: str) -> ServiceKey | None:
+    """The service that a row is about, or None if its key names none."""
+    try:
+        return ServiceKey.parse(name)
+    except BadName:
+        return None
 
 
 def state_row(state: ServiceState) -> dict[str, object]:

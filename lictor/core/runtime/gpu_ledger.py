@@ -9,10 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 
 from lictor.core.model.desired import Desired
-from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
 from lictor.core.planning.gpu_plan import Place
 from lictor.core.ports import Store
+from lictor.core.runtime.codec import key_from
 
 _PLACES, _PEAKS, _ORDERS = "gpus", "gpu_peaks", "gpu_orders"
 _GROWN = 1.02  # by which a peak must rise to be written down
@@ -30,14 +31,14 @@ class Ledger:
     def load(self) -> None:
         """What an earlier agent wrote down."""
         for name, row in self._store.load(_PLACES).items():
-            key, claim = _key(name), row.get("claim")
+            key, claim = key_from(name), row.get("claim")
             if key is not None and isinstance(claim, int):
                 self.places[key] = Place(str(row.get("card")), claim)
         for name, row in self._store.load(_PEAKS).items():
-            key, peak = _key(name), row.get("bytes")
+            key, peak = key_from(name), row.get("bytes")
             if key is not None and isinstance(peak, int):
                 self._peaks[key] = str(row.get("fingerprint")), peak
-        keys = (_key(name) for name in self._store.load(_ORDERS))
+        keys = (key_from(name) for name in self._store.load(_ORDERS))
         self.orders = {key for key in keys if key is not None}
 
     def give(self, key: ServiceKey, place: Place | None) -> None:
@@ -77,10 +78,3 @@ class Ledger:
             for key, (made_of, peak) in self._peaks.items()
             if key in desired and desired[key].spec.fingerprint() == made_of
         }
-
-
-def _key(name: str) -> ServiceKey | None:
-    try:
-        return ServiceKey.parse(name)
-    except BadName:
-        return None

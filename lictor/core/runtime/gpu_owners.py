@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from lictor.core.drivers.tree import Proc, read_mark, read_proc, send
-from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import Identity
+from lictor.core.runtime.codec import key_from
 
 _CELL = re.compile(r"/lictor-([0-9a-f-]+)/([a-z0-9@.-]+)\.(?:run|job)(?:/|$)", re.MULTILINE)
 _PREFIX = 12  # characters of the agent id in the name of a cgroup (`core.drivers.cgroup`)
@@ -110,7 +111,7 @@ class Owners:
         agent, _, name = (
             (mark.value if mark is not None else b"").decode(errors="replace").partition(":")
         )
-        if mark is not None and agent == self._agent_id and (key := _key(name)) is not None:
+        if mark is not None and agent == self._agent_id and (key := key_from(name)) is not None:
             return Owned(key, proc, mark.run)
         if mark is not None:
             return None  # another agent's
@@ -128,7 +129,7 @@ class Owners:
         except OSError:
             return None
         for match in _CELL.finditer(text):
-            if match[1] == self._agent_id[:_PREFIX] and (key := _key(match[2])) is not None:
+            if match[1] == self._agent_id[:_PREFIX] and (key := key_from(match[2])) is not None:
                 return key
         for key, identity in mains.items():
             if identity.container_id and identity.container_id in text:
@@ -162,10 +163,3 @@ def _over(owned: Owned, mains: Mapping[ServiceKey, Identity | None]) -> bool:
         return False
     # Marks are written a moment before the main process is born: an earlier run's is far older.
     return owned.proc.pid != main.pid and owned.run + 100 < main.start_time
-
-
-def _key(name: str) -> ServiceKey | None:
-    try:
-        return ServiceKey.parse(name)
-    except BadName:
-        return None

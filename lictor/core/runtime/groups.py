@@ -15,13 +15,14 @@ from collections.abc import Callable, Collection, Iterable, Mapping
 
 from lictor.core.errors import ConsulError
 from lictor.core.model.desired import DesiredService
-from lictor.core.model.names import BadName, ServiceKey, registration_id
+from lictor.core.model.names import ServiceKey, registration_id
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec
 from lictor.core.model.state import ServiceState
 from lictor.core.planning import groups as planning
 from lictor.core.planning.registration import Owner, Wanted
 from lictor.core.ports import Clock, GroupQueries, Store
+from lictor.core.runtime.codec import key_from
 
 log = logging.getLogger(__name__)
 
@@ -63,8 +64,8 @@ class Groups:
     def load(self) -> None:
         """Who was best when the agent before this one ended."""
         for name, row in self._store.load(_TABLE).items():
-            with contextlib.suppress(BadName):
-                best = ServiceKey.parse(str(row.get("best")))
+            best = key_from(str(row.get("best", "")))
+            if best is not None:
                 # Its form counts as good until it is looked at: only somebody better replaces it.
                 self._standings[name] = planning.Standing(best, {best: planning.Form()})
 

@@ -12,10 +12,10 @@ import logging
 from collections.abc import Callable, Mapping
 
 from lictor.core.model.desired import Hold
-from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.ports import Store
-from lictor.core.runtime.codec import hold_from, hold_row
+from lictor.core.runtime.codec import hold_from, hold_row, key_from
 
 log = logging.getLogger(__name__)
 
@@ -38,12 +38,8 @@ class Holds:
     def load(self) -> None:
         """What an earlier agent was told. A row that is no hold is left where it is, and ignored."""
         for name, row in self._store.load(_TABLE).items():
-            hold = hold_from(row)
-            try:
-                key = ServiceKey.parse(name)
-            except BadName:
-                hold = None
-            if hold is None:
+            key, hold = key_from(name), hold_from(row)
+            if key is None or hold is None:
                 log.warning("hold ignored: its row is of another version", extra={"key": name})
                 continue
             self._held[key] = hold

@@ -24,7 +24,7 @@ from lictor.core.model.secret import shown_document
 from lictor.core.planning.absence import HeldBack, hold_back
 from lictor.core.planning.overrides import InForce, keep_good
 from lictor.core.ports import DesiredSource, Store
-from lictor.core.runtime.codec import override_from, override_row
+from lictor.core.runtime.codec import key_from, override_from, override_row
 from lictor.core.runtime.hold_inbox import HoldInbox
 from lictor.core.runtime.order_words import as_document
 
@@ -76,15 +76,15 @@ class DesiredKeeper:
         node: dict[ServiceKey, Override] = {}
         everywhere: dict[ServiceKey, Override] = {}
         for name, row in self._store.load("documents").items():
-            scope, _, key = name.partition("/")
-            override = override_from(row)
-            if override is not None and key:
-                (node if scope == "node" else everywhere)[ServiceKey.parse(key)] = override
+            scope, _, service = name.partition("/")
+            key, override = key_from(service), override_from(row)
+            if key is not None and override is not None:
+                (node if scope == "node" else everywhere)[key] = override
         self.documents = InForce(node=node, all_nodes=everywhere)
         for name, row in self._store.load("pending").items():
-            pending = _pending_from(row)
-            if pending is not None:
-                self._pending[ServiceKey.parse(name)] = pending
+            key, pending = key_from(name), _pending_from(row)
+            if key is not None and pending is not None:
+                self._pending[key] = pending
         kv = self._store.load("kv")
         self._memory = kv.get("memory")
         self._texts = {name: str(text) for name, text in kv.get("texts", {}).items()}

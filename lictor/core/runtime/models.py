@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 from lictor.core.errors import StartFailed
 from lictor.core.model.desired import DesiredChange, DesiredState, Override
-from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ParamValue
 from lictor.core.model.state import Phase, ServiceState
@@ -27,6 +27,7 @@ from lictor.core.planning.model_names import PARAM, offers_choice
 from lictor.core.planning.model_switch import Deed, Seen, Stage, Switch
 from lictor.core.ports_prepare import Preparing
 from lictor.core.runtime import views
+from lictor.core.runtime.codec import key_from
 from lictor.core.runtime.model_loads import ModelLoads
 
 if TYPE_CHECKING:
@@ -55,12 +56,8 @@ class Models:
     def load(self) -> None:
         """Switches that an earlier agent knew of."""
         for name, row in self._agent.tools.store.load(_TABLE).items():
-            switch = switch_from(row)
-            try:
-                key = ServiceKey.parse(name)
-            except BadName:
-                continue
-            if switch is not None:
+            key, switch = key_from(name), switch_from(row)
+            if key is not None and switch is not None:
                 self._switches[key] = switch
                 self._inherited.add(key)
 

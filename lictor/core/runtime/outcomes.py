@@ -11,10 +11,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
-from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
 from lictor.core.model.state import Phase
 from lictor.core.runtime import views
+from lictor.core.runtime.codec import key_from
 from lictor.core.runtime.waiting import Goal, in_force, outcome_of
 
 if TYPE_CHECKING:
@@ -50,12 +51,8 @@ class Outcomes:
     def load(self) -> None:
         """Orders that an earlier agent did not see the end of; call it when all else is known."""
         for name, row in self._agent.tools.store.load(_TABLE).items():
-            order = _order_from(row)
-            try:
-                key = ServiceKey.parse(name)
-            except BadName:
-                order = None
-            if order is not None:
+            key, order = key_from(name), _order_from(row)
+            if key is not None and order is not None:
                 self._open[key] = order
         self.look_at_all()
 

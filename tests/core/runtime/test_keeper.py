@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from dataclasses import asdict
 
 import pytest
 
 from lictor.core.errors import ConsulUnreachable, Forbidden
-from lictor.core.model.desired import DesiredChange, DesiredState
+from lictor.core.model.desired import DesiredChange, DesiredState, Override
 from lictor.core.model.reason import because
 from lictor.core.model.spec import ParamSpec
 from lictor.core.planning.overrides import Host as Ability
 from lictor.core.planning.overrides import merge
+from lictor.core.runtime.codec import override_row
 from lictor.core.runtime.keeper import DesiredKeeper, apply_change, merge_changes
 from lictor.core.testing import FakeDesired, MemoryStore
 from tests.core.build import key, spec
@@ -289,6 +291,16 @@ def test_rows_of_another_version_are_passed_over():
     store.save("documents", "node/piper", {"state": "asleep"})
     host = Host(store)
     assert (host.keeper.pending, host.state()) == ((), None)
+
+
+def test_rows_about_nothing_that_could_be_a_service_are_passed_over():
+    store = MemoryStore()
+    for name in ("no name!", "", "redis"):
+        store.save("documents", f"node/{name}", override_row(Override(state=DesiredState.STOPPED)))
+        store.save("pending", name, {"changes": [asdict(STOP)], "base": None})
+    host = Host(store)
+    assert (host.keeper.pending, host.state("redis")) == ((key("redis"),), "stopped")
+    assert list(host.keeper.documents.node) == [key("redis")]
 
 
 # --- edits ----------------------------------------------------------------------------------------
