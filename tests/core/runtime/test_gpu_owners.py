@@ -16,6 +16,7 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import Identity
 from lictor.core.runtime import gpu_owners
 from lictor.core.runtime.gpu_owners import Owners
+from tests.support.agent import wait_until
 from tests.support.children import alive
 
 AGENT = "0f0e0d0c-0000-4000-8000-0123456789ab"
@@ -36,7 +37,10 @@ def start() -> Iterator:
                 stdout=subprocess.PIPE,
             )
         )
-        return made[-1].pid
+        pid = made[-1].pid
+        # The kernel fills it in a moment after it has told `Popen` that the program was executed.
+        wait_until(lambda: Path(f"/proc/{pid}/environ").read_bytes())
+        return pid
 
     yield one
     for process in made:
