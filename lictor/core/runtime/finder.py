@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from itertools import chain, repeat
 
@@ -147,9 +147,3 @@ class Finder:
             return youngest
         chosen = [one for one in youngest.instances if one.service == name]
         return _Answer(chosen, youngest.now, youngest.wall)
-
-
-def states_of(records: Iterable[Mapping[str, object]]) -> list[tuple[object, ...]]:
-    """What makes two answers different for a reader: who is there, where, and how."""
-    fields = ("node", "id", "address", "port", "tags", "health", "reason")
-    return [tuple(str(record.get(field)) for field in fields) for record in records]

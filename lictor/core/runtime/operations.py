@@ -1,4 +1,4 @@
-"""What the CLI (and later the HTTP API) may ask of the agent: one service layer under all doors."""
+"""What the CLI and the HTTP API may ask of the agent: one service layer under all doors."""
 
 from __future__ import annotations
 

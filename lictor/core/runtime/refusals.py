@@ -1,7 +1,7 @@
 """What the agent refuses to do although it could: hurt others, touch its own, break a hold.
 
 Each refusal names who would suffer or who decided, and what would be the way. They stand apart from
-the orders so that every door (verbs, holds, later HTTP) refuses the same things.
+the orders so that every door (verbs, holds, switches of models) refuses the same things.
 """
 
 from __future__ import annotations

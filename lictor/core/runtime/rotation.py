@@ -14,7 +14,7 @@ across the seam.
 | `punch` | tmpfs, btrfs | a hole: `ls -l` shows all that was ever written, `du` what is there | none |
 | `copy` | what can do neither | nothing | lines of the moment between copy and truncation |
 
-(fallocate(2): FALLOC_FLCOLLAPSE_RANGE, FALLOC_FLPUNCH_HOLE.) Which way a file system takes is
+(fallocate(2): FALLOC_FL_COLLAPSE_RANGE, FALLOC_FL_PUNCH_HOLE.) Which way a file system takes is
 found by trying once. On a full disk the oldest files go first, then the head of the log itself,
 which is counted. This module never opens a log that is no plain file, and never waits for a
 service.
