@@ -8,12 +8,12 @@ without the caller.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import replace
-from typing import Any, TypeAlias
+from typing import Any
 
 from lictor.core.config.params import bad_value
-from lictor.core.errors import LictorError, NoSuchService, Refused, TimedOut, UsageError
+from lictor.core.errors import Refused, TimedOut, UsageError
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
 from lictor.core.model.spec import ParamValue, ServiceSpec
@@ -27,11 +27,16 @@ from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.meant import services_meant
 from lictor.core.runtime.order_words import limit_of
-from lictor.core.runtime.refusals import hurt_by, refuse_infrastructure, refuse_to_hurt
+from lictor.core.runtime.refusals import (
+    Handler,
+    hurt_by,
+    refuse_infrastructure,
+    refuse_to_hurt,
+    telling_refusals,
+)
 from lictor.core.runtime.services_view import moment
 
 _SHOW_EVERY = 0.5  # seconds between two progress lines
-_UNTOLD = (UsageError, NoSuchService, TimedOut)
 #: What an ended switch is called in answers; `set`: the service does not run, its next start uses it.
 _WORDS = {
     Stage.DONE: "done",
@@ -42,33 +47,18 @@ _WORDS = {
     Stage.REFUSED: "refused",
 }
 
-_Handler: TypeAlias = Callable[[dict[str, Any], str, Emit], Awaitable[Any]]
-
 
 class ModelOrders:
     """The handlers, by the name of their operation."""
 
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
-        self.ops: dict[str, _Handler] = {
+        self.ops: dict[str, Handler] = {
             "models": self._models,
             "model.plan": self._plan,
-            "model": self._telling_refusals("model", self._switch),
-            "model.delete": self._telling_refusals("model.delete", self._delete),
+            "model": telling_refusals(agent, "model", self._switch),
+            "model.delete": telling_refusals(agent, "model.delete", self._delete),
         }
-
-    def _telling_refusals(self, verb: str, handler: _Handler) -> _Handler:
-        async def told_one(args: dict[str, Any], who: str, emit: Emit) -> Any:
-            try:
-                return await handler(args, who, emit)
-            except LictorError as error:
-                if not isinstance(error, _UNTOLD):
-                    why = because("outcome.refused", verb=verb, by=who, why=error.message)
-                    subject = str(args.get("name") or "")
-                    self._agent.record("outcome", subject, why, who=who, outcome="refused")
-                raise
-
-        return told_one
 
     # --- what there is ----------------------------------------------------------------------
 

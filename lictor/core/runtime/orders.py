@@ -7,19 +7,13 @@ are made here, and so is the waiting, so that every door behaves the same.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
 
 from lictor.core.config.params import bad_value
-from lictor.core.errors import (
-    ConsulUnreachable,
-    LictorError,
-    NoSuchService,
-    TimedOut,
-    UsageError,
-)
+from lictor.core.errors import ConsulUnreachable, UsageError
 from lictor.core.model.desired import DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
@@ -34,10 +28,12 @@ from lictor.core.runtime.one_run import typed
 from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, unix
 from lictor.core.runtime.outcomes import Order
 from lictor.core.runtime.refusals import (
+    Handler,
     held_against,
     refuse_held,
     refuse_infrastructure,
     refuse_to_hurt,
+    telling_refusals,
     told,
 )
 from lictor.core.runtime.remote_orders import RemoteOrders, Verb
@@ -46,10 +42,6 @@ from lictor.core.runtime.waiting import Goal, wait_for
 _VERBS = {"start": "running", "stop": "stopped", "restart": "running"}
 _LATER = 0.001  # seconds; orders are written to the millisecond
 _SETTLE = 2.0  # seconds for KV's own watch to bring a change back
-#: Errors that are no event: a slip of the hand, or a wait that was over before the order was.
-_UNTOLD = (UsageError, NoSuchService, TimedOut)
-
-_Handler: TypeAlias = Callable[[dict[str, Any], str, Emit], Awaitable[Any]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +61,7 @@ class Orders:
     def __init__(self, agent: Agent, reload: Callable[[], dict[str, Any]]) -> None:
         self._agent = agent
         self._reload = reload
-        told: dict[str, _Handler] = {
+        told: dict[str, Handler] = {
             "change": self._change,
             "set": self._set,
             "unset": self._unset,
@@ -80,25 +72,8 @@ class Orders:
             "down": self._down,
             **HoldOrders(agent).ops,
         }
-        self.ops = {op: self._telling_refusals(op, handler) for op, handler in told.items()}
+        self.ops = {op: telling_refusals(agent, op, handler) for op, handler in told.items()}
         self.ops["wait"] = self._wait
-
-    def _telling_refusals(self, op: str, handler: _Handler) -> _Handler:
-        """The handler, with a line in the journal when it refuses."""
-
-        async def told_one(args: dict[str, Any], who: str, emit: Emit) -> Any:
-            try:
-                return await handler(args, who, emit)
-            except LictorError as error:
-                if not isinstance(error, _UNTOLD):
-                    names = args.get("names") or [args.get("name") or ""]
-                    subject = str(names[0]) if len(names) == 1 else ""
-                    verb = str(args.get("verb") or op)
-                    why = because("outcome.refused", verb=verb, by=who, why=error.message)
-                    self._agent.record("outcome", subject, why, who=who, outcome="refused")
-                raise
-
-        return told_one
 
     async def _change(self, args: dict[str, Any], who: str, emit: Emit) -> Any:
         verb = str(args.get("verb"))

@@ -6,10 +6,10 @@ the orders so that every door (verbs, holds, switches of models) refuses the sam
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from typing import TYPE_CHECKING
+from collections.abc import Awaitable, Callable, Iterable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-from lictor.core.errors import Refused
+from lictor.core.errors import LictorError, NoSuchService, Refused, TimedOut, UsageError
 from lictor.core.model.desired import DesiredState, Hold
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
@@ -19,6 +19,30 @@ from lictor.core.runtime import views
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
+    from lictor.core.runtime.control import Emit
+
+Handler: TypeAlias = Callable[[dict[str, Any], str, "Emit"], Awaitable[Any]]
+
+#: Errors that are no event: a slip of the hand, or a wait that was over before the order was.
+_UNTOLD = (UsageError, NoSuchService, TimedOut)
+
+
+def telling_refusals(agent: Agent, op: str, handler: Handler) -> Handler:
+    """The handler of an operation, with a line in the journal when it refuses."""
+
+    async def told_one(args: dict[str, Any], who: str, emit: Emit) -> Any:
+        try:
+            return await handler(args, who, emit)
+        except LictorError as error:
+            if not isinstance(error, _UNTOLD):
+                names = args.get("names") or [args.get("name") or ""]
+                subject = str(names[0]) if len(names) == 1 else ""
+                verb = str(args.get("verb") or op)
+                why = because("outcome.refused", verb=verb, by=who, why=error.message)
+                agent.record("outcome", subject, why, who=who, outcome="refused")
+            raise
+
+    return told_one
 
 
 def refuse_infrastructure(agent: Agent, keys: Iterable[ServiceKey]) -> None:
