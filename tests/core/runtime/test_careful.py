@@ -187,3 +187,13 @@ async def test_a_port_that_is_taken_is_named_where_the_container_would_bind_it(n
     here.want(want(port=5000, driver="docker", docker=container))
     state = await here.until("backoff" if refused else "ready")
     assert (state.reason.code == "start.port_taken") is refused
+
+
+@virtual
+async def test_a_container_gets_its_whole_time_however_long_its_image_took():
+    here = world()
+    here.driver.start_takes = 40.0
+    here.prober.script(PROBE.target, *[ProbeResult(passed=False, output="loads")] * 3)
+    here.want(want(health=HealthSpec(probe=PROBE, startup=5.0)))
+    await here.until("ready", within=60)
+    assert len(here.driver.runs) == 1

@@ -69,6 +69,13 @@ def queued(code: str, dependency: str):
         (STOPPED, want(), now_in("stopped", done=True), "done"),
         (STOP, want(state="stopped"), now_in("failed"), "done"),
         (STOP, want(), now_in("ready"), ""),  # Consul has not brought the order back yet
+        # An order is written to the millisecond, and counts although it was given a moment later.
+        (
+            Goal(Phase.READY, order=True, restart=WALL + 0.0004),
+            want(restart_wall=WALL),
+            now_in("ready", operator_restart_wall=WALL),
+            "done",
+        ),
     ],
 )
 def test_what_may_still_come_is_waited_for_and_nothing_else(goal, wanted, state, outcome):

@@ -272,6 +272,32 @@ async def test_two_orders_for_one_service_that_a_mute_consul_did_not_take_are_bo
 
 
 @virtual
+async def test_what_was_written_of_two_changes_does_not_overtake_the_rest():
+    class Second(FakeDesired):
+        """Loses the connection once, after the removal."""
+
+        lost = False
+
+        async def change(self, key, change, *, node=None):
+            if not change.remove and not self.lost:
+                self.lost = True
+                raise LOST
+            await super().change(key, change, node=node)
+
+    async with Host(kv=Second(lambda _: PARAMS)).following() as host:
+        host.kv.put("piper", {"state": "stopped", "params": {"voice": "b"}})
+        await asyncio.sleep(0.01)
+        await away(host)
+        await host.order(DesiredChange(remove=True))
+        await host.order(START)
+        await back(host)
+        await asyncio.sleep(5)
+        assert host.kv.lost
+        assert (host.keeper.pending, host.state()) == ((), "running")
+        assert ("piper", "pending.overtaken") not in host.events
+
+
+@virtual
 async def test_a_reload_judges_the_documents_anew():
     params: dict[str, ParamSpec] = {}
     async with Host(kv=FakeDesired(lambda _: params)).following() as host:

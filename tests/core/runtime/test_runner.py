@@ -330,6 +330,22 @@ async def test_a_stop_during_that_wait_still_waits_for_what_is_left():
 
 
 @virtual
+async def test_a_stop_before_the_next_start_waits_for_what_the_crash_left_behind():
+    world = World(want())
+    world.driver.stop_takes = 0.8
+    await world.until("ready")
+    await asyncio.sleep(20)
+    first = world.running()
+    first.end(children=True)
+    await world.until("backoff")
+    world.want(want(state="stopped"))
+    await asyncio.sleep(0.2)
+    assert (world.phase(), first.gone) == ("stopping", False)
+    await world.until("stopped", within=10)
+    assert (first.gone, len(world.driver.runs)) == (True, 1)
+
+
+@virtual
 async def test_a_stop_during_the_end_of_a_start_that_took_too_long_waits_for_the_process():
     world = World()
     world.driver.stop_takes = 6.0

@@ -56,6 +56,24 @@ def rows_on_disk(path: Path) -> dict[str, str]:
         return dict(file.execute("SELECT key, body FROM rows"))
 
 
+def test_a_row_saved_while_the_disk_refused_an_older_one_is_the_one_that_is_kept(path, monkeypatch):
+    written, refused = SqliteStore._written, []
+
+    def refuse_once(store, rows, lines):
+        if rows and not refused:
+            store.save("services", "piper", {"n": 2})
+            refused.append(rows)
+            return False
+        return written(store, rows, lines)
+
+    monkeypatch.setattr(SqliteStore, "_written", refuse_once)
+    with opened(path) as store:
+        store.save("services", "piper", {"n": 1})
+        until(lambda: refused)
+        assert flushed(store)
+    assert rows_on_disk(path) == {"piper": '{"n":2}'}
+
+
 def test_rows_and_lines_are_there_for_the_next_agent(path):
     with opened(path) as store:
         store.save("services", "piper", {"a": 1})
