@@ -208,6 +208,10 @@ def test_the_cache_is_shown_and_what_nobody_needs_can_be_removed(
     assert f"is the model of {name}" in in_use.err
     assert agent.cli("model", name, "--delete", "org/other", "-y").code == 8  # a stopped one's too
     assert agent.cli("model", name, "--delete", "../../hf", "-y").code == 8
+    told = agent.cli("events", name, "--kind", "outcome", "-o", "json").json
+    assert [row["reason_params"]["verb"] for row in told if row["outcome"] == "refused"] == [
+        "model.delete"
+    ] * 3
     gone = agent.cli("model", name, "--delete", "org/first", "-y", "-o", "json")
     assert (gone.code, gone.json["freed_bytes"]) == (0, 200_000)
     hub = llm.folder / "hf" / "hub"
