@@ -130,15 +130,11 @@ def _record(one: Leftover) -> dict[str, Any]:
         "lictor": entry.lictor_node or None,
         "health": entry.health,
         "removable": one.removable,
-        **_said(one.reason),
+        **views.told(one.reason),
     }
 
 
 def _row(place: _Place, leftover: Leftover | None, result: str, why: Reason) -> dict[str, Any]:
     node, entry_id = place
     service = leftover.entry.service if leftover is not None else None
-    return {"id": entry_id, "node": node, "service": service, "result": result, **_said(why)}
-
-
-def _said(why: Reason) -> dict[str, Any]:
-    return {"sentence": views.say(why), "reason": why.code, "reason_params": dict(why.params)}
+    return {"id": entry_id, "node": node, "service": service, "result": result, **views.told(why)}

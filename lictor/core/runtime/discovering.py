@@ -147,8 +147,4 @@ def _not_there(
 def _reason(reason: Reason | None) -> dict[str, Any]:
     if reason is None:
         return {"sentence": None, "reason": None, "reason_params": {}}
-    return {
-        "sentence": views.say(reason),
-        "reason": reason.code,
-        "reason_params": dict(reason.params),
-    }
+    return views.told(reason)

@@ -183,19 +183,11 @@ def record(found: Explanation, node: str) -> dict[str, Any]:
         "instance": found.key.instance or None,
         "node": node,
         "verdict": found.verdict.value,
-        **_said(found.reason),
-        "next": _said(found.step) if found.step is not None else None,
+        **views.told(found.reason),
+        "next": views.told(found.step) if found.step is not None else None,
         "steps": [
-            {"step": step.link.value, "verdict": step.verdict.value, **_said(step.value)}
+            {"step": step.link.value, "verdict": step.verdict.value, **views.told(step.value)}
             for step in found.steps
         ],
-        "notes": [_said(note) for note in found.notes],
-    }
-
-
-def _said(reason: Reason) -> dict[str, Any]:
-    return {
-        "sentence": views.say(reason),
-        "reason": reason.code,
-        "reason_params": dict(reason.params),
+        "notes": [views.told(note) for note in found.notes],
     }

@@ -12,7 +12,6 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, replace
-from datetime import datetime
 from typing import Any
 
 from lictor.core.errors import Conflict, ConsulError, Forbidden
@@ -26,7 +25,7 @@ from lictor.core.planning.overrides import InForce, keep_good
 from lictor.core.ports import DesiredSource, Store
 from lictor.core.runtime.codec import key_from, override_from, override_row
 from lictor.core.runtime.hold_inbox import HoldInbox
-from lictor.core.runtime.order_words import as_document
+from lictor.core.runtime.order_words import as_document, unix
 
 log = logging.getLogger(__name__)
 
@@ -333,8 +332,8 @@ def apply_change(override: Override | None, change: DesiredChange) -> Override |
     after = Override(
         state=DesiredState(change.state) if change.state is not None else state,
         params=params,
-        restart=_unix(change.restart) if change.restart else base.restart,
-        until=_unix(change.until) if change.until else until,
+        restart=unix(change.restart) if change.restart else base.restart,
+        until=unix(change.until) if change.until else until,
         by=told.by,
         reason=told.reason,
     )
@@ -375,10 +374,6 @@ def _merged(first: DesiredChange, then: DesiredChange) -> DesiredChange:
         by=told.by,
         reason=told.reason,
     )
-
-
-def _unix(text: str) -> float:
-    return datetime.fromisoformat(text).timestamp()
 
 
 def _pending_from(row: Mapping[str, Any]) -> _Pending | None:

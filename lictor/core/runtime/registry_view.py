@@ -143,7 +143,7 @@ class RegistryView:
                 {"name": self._dns(name, "query"), "gives": "best", "works": trouble is None},
                 {"name": self._dns(name), "gives": "all", "works": True},
             ],
-            "trouble": _said(trouble) if trouble is not None else None,
+            "trouble": views.told(trouble) if trouble is not None else None,
             "members": members,
             "elsewhere": [
                 {
@@ -170,12 +170,8 @@ class RegistryView:
             "role": role,
             "phase": phase,
             "takes_over_s": left,
-            **_said(why or because("group.absent", service=str(spec.key))),
+            **views.told(why or because("group.absent", service=str(spec.key))),
         }
-
-
-def _said(why: Reason) -> dict[str, Any]:
-    return {"sentence": views.say(why), "reason": why.code, "reason_params": dict(why.params)}
 
 
 def _agent_row(record: dict[str, Any]) -> dict[str, Any]:

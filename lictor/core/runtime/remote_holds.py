@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from lictor.core.errors import Refused
@@ -48,7 +49,7 @@ class RemoteHolds:
         for place in places:
             self._refuse(order, nodes[place.node], place, places)
         for place in places:
-            await ports.desired.order_hold(_for(order, place.key), node=place.node)
+            await ports.desired.order_hold(replace(order, key=place.key), node=place.node)
             what = "release" if order.state is None else "hold"
             said = because("verb.ordered_on", by=order.by, what=what, node=place.node)
             self._agent.record("hold", str(place.key), said, who=order.by, outcome="requested")
@@ -89,10 +90,6 @@ def _as_typed(place: Place, typed: Iterable[ServiceKey]) -> Place:
     """The place under the name as typed: `piper` is held whole, not instance by instance."""
     whole = ServiceKey(place.key.name)
     return Place(place.node, whole) if whole in typed else place
-
-
-def _for(order: HoldOrder, key: ServiceKey) -> HoldOrder:
-    return HoldOrder(key, order.state, order.by, order.reason, order.until, order.insist)
 
 
 def _documents(

@@ -43,6 +43,11 @@ def say(reason: Reason, language: str = "en") -> str:
     return render(reason.code, reason.params, language=language)
 
 
+def told(reason: Reason) -> dict[str, Any]:
+    """One reason in the three fields in which every record has it."""
+    return {"sentence": say(reason), "reason": reason.code, "reason_params": dict(reason.params)}
+
+
 @cache
 def _said(code: str, language: str) -> str:
     """A sentence without parameters is always the same."""
