@@ -1,4 +1,4 @@
-"""What both benchmarks share: a light child that says when it runs, an agent, a table.
+"""What the benchmarks share: a light child that says when it runs, an agent, a table.
 
 Nothing here is imported by Lictor. The children, configs and sockets live in a folder of their own
 that is removed at the end; the machine is described by its cores, kernel and Python only.
@@ -17,7 +17,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,6 +93,14 @@ def environment(**more: str) -> dict[str, str]:
 
 def agent_config(folder: Path, commands: Sequence[Sequence[str]], consul: str | None) -> Path:
     """A config with one plain service for each command. `consul` None: nobody answers there."""
+    services = []
+    for number, command in enumerate(commands):
+        argv = ", ".join("'" + part.replace("'", "''") + "'" for part in command)
+        services += [f"  s{number:03}:", f"    command: [{argv}]"]
+    return _config(folder, services, consul)
+
+
+def _config(folder: Path, services: Sequence[str], consul: str | None) -> Path:
     lines = [
         "agent:",
         "  node: bench",
@@ -103,10 +111,8 @@ def agent_config(folder: Path, commands: Sequence[Sequence[str]], consul: str | 
         "web:",
         "  enabled: false",
         "services:",
+        *services,
     ]
-    for number, command in enumerate(commands):
-        argv = ", ".join("'" + part.replace("'", "''") + "'" for part in command)
-        lines += [f"  s{number:03}:", f"    command: [{argv}]"]
     path = folder / "config.yml"
     path.write_text("\n".join(lines) + "\n")
     path.chmod(0o600)
@@ -141,6 +147,24 @@ def started(
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()
+
+
+@contextlib.contextmanager
+def agent_over(folder: Path, consul: str, services: Sequence[str]) -> Iterator[int]:
+    """Lictor over these lines of YAML, from its exec on; gives its pid."""
+    folder.mkdir()
+    config = _config(folder, services, consul)
+    with started([LICTOR, "up", "-c", config], folder / "log") as (process, _):
+        yield process.pid
+
+
+def until(true: Callable[[], object], what: str, limit: float = 120.0, pause: float = 0.02) -> None:
+    """Wait until it is so; raises with `what` was awaited after `limit` seconds."""
+    end = time.monotonic() + limit
+    while not true():
+        if time.monotonic() > end:
+            raise RuntimeError(f"not within {limit:g} s: {what}")
+        time.sleep(pause)
 
 
 def failed(process: subprocess.Popen[bytes], log: Path, what: str) -> RuntimeError:

@@ -31,7 +31,7 @@ def main() -> int:
         cli_cold.report(count=30, runs=20),
         supervision.report(full=True),
         logs.report(runs=3),
-        registry.report(many=500, unchanged=1000),
+        registry.report(many=500, entries=1000),
         api.report(),
     ]
     page = "\n".join(sections)

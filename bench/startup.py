@@ -10,7 +10,6 @@ noisy moment of the machine hits all of them. supervisord gets the settings with
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
 import re
 import shutil
@@ -18,12 +17,12 @@ import statistics
 import subprocess
 import sys
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import common
+import consul_server
 
 _DEADLINE_S = 60.0
 _OURS = re.compile(r"s\d{3}")
@@ -89,39 +88,6 @@ def supervisord(folder: Path, commands: list[list[str]]) -> list[str | Path]:
     return [shutil.which("supervisord") or "supervisord", "-c", path]
 
 
-@contextlib.contextmanager
-def real_consul(folder: Path) -> Iterator[str | None]:
-    """A Consul of our own on free ports for the second row; None where there is no program."""
-    binary = common.consul_binary()
-    if binary is None:
-        yield None
-        return
-    ports = {name: common.free_port() for name in ("http", "server", "serf_lan")}
-    config = folder / "consul.json"
-    unused = {"dns": -1, "grpc": -1, "serf_wan": -1}
-    config.write_text(
-        json.dumps({"ports": {**ports, **unused}, "performance": {"raft_multiplier": 1}})
-    )
-    argv = [binary, "agent", "-dev", "-node=bench", "-bind=127.0.0.1", "-log-level=err"]
-    log = folder / "consul.log"
-    with common.started([*argv, f"-config-file={config}"], log) as (process, _):
-        address = f"http://127.0.0.1:{ports['http']}"
-        deadline = time.monotonic() + _DEADLINE_S
-        while not has_leader(address):
-            if process.poll() is not None or time.monotonic() > deadline:
-                raise common.failed(process, log, "Consul did not become ready")
-            time.sleep(0.1)
-        yield address
-
-
-def has_leader(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(f"{address}/v1/status/leader", timeout=2) as answer:
-            return len(answer.read()) > 4
-    except (OSError, urllib.error.URLError):
-        return False
-
-
 Contestant = Callable[[Path, list[list[str]]], list[str | Path]]
 
 
@@ -144,7 +110,8 @@ def measure(count: int, runs: int) -> tuple[Runs, str]:
     """Both figures of every run by contestant, and what the children were."""
     with common.scratch() as top:
         child = common.make_child(top)
-        with real_consul(top) as consul:
+        with consul_server.started(top) as server:
+            consul = server and server.address
             rivals = contestants(consul)
             times: Runs = {name: [] for name in rivals}
             for turn in range(runs):

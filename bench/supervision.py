@@ -12,10 +12,10 @@ import argparse
 import child
 import cold
 import common
+import consul_server
 import crash
 import idle
 import questions
-import startup
 import survival
 from contest import Contest
 
@@ -31,8 +31,8 @@ def report(*, full: bool = False, only: tuple[str, ...] = (), parts: tuple[str, 
         "survival": lambda c: survival.report(c, 200),
     }
     said = []
-    with common.scratch() as top, startup.real_consul(top) as consul:
-        contest = Contest(top, child.build(top), consul, only)
+    with common.scratch() as top, consul_server.started(top) as consul:
+        contest = Contest(top, child.build(top), consul and consul.address, only)
         for line in contest.absent:
             contest.say(line)
         said += contest.absent
