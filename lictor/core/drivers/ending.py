@@ -95,7 +95,11 @@ class TreeEnder:
 
     def kill_now(self) -> None:
         """KILL whatever lives of the tree, without waiting for it."""
-        self._kill(self.members())
+        try:
+            left: list[Proc] | None = self.members()
+        except OSError:
+            left = None
+        self._kill(left)
 
     def members(self) -> list[Proc]:
         """Whoever lives of the tree now: one pass over /proc."""

@@ -10,6 +10,7 @@ anything by itself.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import select
 import signal
@@ -140,7 +141,9 @@ class ProcessRunning:
         if exit_.signal == signal.SIGKILL and self._cell is not None and self._cell.oom_killed():
             exit_ = replace(exit_, oom=True)
         elif exit_.clean and not self._ender.asked:
-            exit_ = replace(exit_, left=len(self.survivors()))
+            # (without the means to look, what was just told counts: it is told only once)
+            with contextlib.suppress(OSError):
+                exit_ = replace(exit_, left=len(self.survivors()))
         self._exit = exit_
         self._close()
         self._census.ended(self._identity.pid)

@@ -170,12 +170,9 @@ async def test_a_cancelled_stop_can_be_called_again(driver, spec, agent_id, tmp_
     assert marked(agent_id) == []
 
 
-async def test_an_agent_without_descriptors_does_not_take_a_living_service_for_gone(
-    driver, spec, agent_id, tmp_path
-):
-    said = tmp_path / "said"
-    running = await driver.start(spec(child("ignore-term", file=said)))
-    await eventually(lambda: lines(said))
+@contextlib.contextmanager
+def without_descriptors():
+    """Nothing more can be opened within."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     used = open_fds()
     hog: list[int] = []
@@ -184,6 +181,20 @@ async def test_an_agent_without_descriptors_does_not_take_a_living_service_for_g
         with contextlib.suppress(OSError):
             while True:
                 hog.append(os.open("/dev/null", os.O_RDONLY))
+        yield
+    finally:
+        for fd in hog:
+            os.close(fd)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+async def test_an_agent_without_descriptors_does_not_take_a_living_service_for_gone(
+    driver, spec, agent_id, tmp_path
+):
+    said = tmp_path / "said"
+    running = await driver.start(spec(child("ignore-term", file=said)))
+    await eventually(lambda: lines(said))
+    with without_descriptors():
         patient = asyncio.create_task(running.stop(StopSpec(timeout=600)))
         await asyncio.sleep(0.5)
         assert not patient.done()
@@ -191,12 +202,23 @@ async def test_an_agent_without_descriptors_does_not_take_a_living_service_for_g
         # Blind as it is, it can still end the group; the freed descriptor then lets it look.
         report = await running.stop(StopSpec(timeout=0))
         assert (report.killed, report.exit) == (True, Exit(signal=9))
-    finally:
-        for fd in hog:
-            os.close(fd)
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     assert (await patient).survivors == 0
     assert marked(agent_id) == []
+
+
+async def test_an_agent_without_descriptors_still_knows_how_a_service_ended(driver, spec, tmp_path):
+    go = tmp_path / "go"
+    running = await driver.start(spec(("sh", "-c", "while [ ! -e go ]; do sleep 0.02; done")))
+    with without_descriptors():
+        go.mkdir()  # (which needs no descriptor)
+        assert await running.wait() == Exit(code=0)
+
+
+async def test_an_agent_without_descriptors_can_still_kill_at_once(driver, spec):
+    running = await driver.start(spec(("sleep", "60")))
+    with without_descriptors():
+        running.kill_now()
+        assert await running.wait() == Exit(signal=9)
 
 
 async def test_many_services_stop_together_and_no_descriptor_is_left(driver, spec, agent_id):
