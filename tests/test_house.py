@@ -191,3 +191,10 @@ def test_every_target_in_the_help_of_make_exists():
         subprocess.run(
             ["make", "--dry-run", target], cwd=ROOT, stdout=subprocess.DEVNULL, check=True
         )
+
+
+def test_the_page_of_consuls_room_names_each_of_its_modules(modules):
+    room = "lictor/consul_integration/"
+    page = ast.get_docstring(modules[f"{room}__init__.py"]) or ""
+    there = {Path(path).stem for path in modules if path.startswith(room)} - {"__init__"}
+    assert set(re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE)) == there
