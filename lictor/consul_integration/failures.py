@@ -97,6 +97,16 @@ def _server_side(status: int, body: str, said: str, path: str) -> ConsulError:
     return ConsulError(f"Consul failed at {path}: {said}.")
 
 
+def session_is_over(error: ConsulError) -> bool:
+    """Whether a lock was refused because Consul does not know its session (any more)."""
+    return "invalid session" in error.message
+
+
+def query_name_is_taken(error: ConsulError) -> bool:
+    """Whether a prepared query was refused because another has its name, seen by us or not."""
+    return "aliases an existing query name" in error.message
+
+
 def reason_of(error: ConsulError) -> Reason:
     """The reason that an error gives: its code, and its own message as the only parameter.
 

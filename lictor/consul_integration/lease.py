@@ -19,7 +19,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lictor.consul_integration.client import ConsulClient, KvItem
-from lictor.consul_integration.failures import one_line
+from lictor.consul_integration.failures import one_line, session_is_over
 from lictor.core.errors import ConsulError, Forbidden, NodeTaken, NotFound
 from lictor.core.model.reason import Reason, because
 
@@ -210,7 +210,7 @@ class Lease:
         try:
             locked = await self._client.kv_lock(self._key, document, self._session)
         except ConsulError as error:
-            if "invalid session" not in error.message:
+            if not session_is_over(error):
                 raise
             self._session = ""
             return False

@@ -15,10 +15,9 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lictor.consul_integration.client import ConsulClient
+from lictor.consul_integration.failures import query_name_is_taken
 from lictor.core.errors import ConsulError, Forbidden, Garbage
 from lictor.core.model.reason import Reason, because
-
-_ALIASED = "aliases an existing query name"  # 500; Consul's word for a name that is taken
 
 
 class ConsulQueries:
@@ -56,7 +55,7 @@ class ConsulQueries:
             except Forbidden:
                 raise
             except ConsulError as error:
-                if _ALIASED not in error.message:
+                if not query_name_is_taken(error):
                     raise
                 # Another node was quicker, or we may not see it.
                 there = (await self._listed()).get(name)
