@@ -220,10 +220,8 @@ class ConsulClient:
 
     async def node_services(self, node: str) -> Mapping[str, Mapping[str, Any]]:
         """`catalog/node/<node>`: its entries, by id. Empty for a node that may not be read."""
-        _, found = await self._endpoints.catalog.node(node)
-        if not found:
-            return {}
-        return _nested(_mapping(found, "catalog/node").get("Services") or {}, "catalog/node")
+        found = await self.catalog_node(node)
+        return _nested(found.get("Services") or {}, "catalog/node")
 
     async def catalog_deregister(self, node: str, service_id: str) -> None:
         """`catalog/deregister`: one entry, of a node whose own agent cannot be asked any more."""
