@@ -275,7 +275,9 @@ async def test_a_job_of_a_dead_agent_is_ended_and_never_adopted(driver, spec, ag
     dead_agent(("sleep", "60"), job=True)
     await eventually(lambda: marked(agent_id))
     one = spec(("sleep", "61"), stop=QUICK)
-    assert driver.recover(one, None) is None
+    (job,) = filter(None, map(read_proc, marked(agent_id)))
+    for identity in (None, Identity(job.pid, job.start, boot_id())):
+        assert driver.recover(one, identity) is None
     running = await driver.start(one)
     await eventually(lambda: marked(agent_id) == [running.identity.pid])
     await running.stop(QUICK)

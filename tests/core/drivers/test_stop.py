@@ -17,6 +17,7 @@ import pytest
 from lictor.core.drivers.ending import signal_number
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.running import ProcessRunning
+from lictor.core.drivers.tree import Proc, Snapshot, Tree
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import StopSpec
 from lictor.core.model.state import Exit
@@ -219,6 +220,13 @@ async def test_an_agent_without_descriptors_can_still_kill_at_once(driver, spec)
     with without_descriptors():
         running.kill_now()
         assert await running.wait() == Exit(signal=9)
+
+
+def test_a_strangers_session_under_our_number_is_not_ours():
+    stranger = Proc(pid=5_000_000, ppid=1, pgrp=1, session=5_000_000, state="S", threads=1, start=9)
+    table = Snapshot({stranger.pid: stranger}, {stranger.session: [stranger]}, {}, {}, {})
+    assert Tree(stranger.pid, start=5, mark=b"ours:piper").members(table) == []
+    assert Tree(stranger.pid, start=9, mark=b"ours:piper").members(table) == [stranger]
 
 
 async def test_many_services_stop_together_and_no_descriptor_is_left(driver, spec, agent_id):

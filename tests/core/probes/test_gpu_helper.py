@@ -233,6 +233,7 @@ async def test_a_look_that_is_given_up_leaves_no_answer_for_the_next(cards, help
     look.cancel()
     with pytest.raises(asyncio.CancelledError):
         await look
+    assert helper.pid is None  # its answer would come before that to the next question
     cards.driver(hang=0)
     cards.hold(os.getpid(), GIB)
     assert (await seen(helper)).cards[0].free == 23 * GIB
