@@ -20,7 +20,7 @@ from lictor.cli.wiring import agent_log, cluster, signals
 from lictor.cli.wiring.certificates import Certificate
 from lictor.cli.wiring.configured import find_config, read_config, remember_ports
 from lictor.cli.wiring.consul import link_for
-from lictor.cli.wiring.reception import Reception
+from lictor.cli.wiring.reception import Reception, dashboard_url
 from lictor.cli.wiring.ways import Ways
 from lictor.cli.wiring.website import Website, listen
 from lictor.consul_integration.link import Link
@@ -250,10 +250,8 @@ async def _banner(agent: Agent) -> None:
     """Say once where everything is, when it is there."""
     from lictor.cli.words import say
 
-    while agent.consul.state.code != "consul.ok" or not agent.consul.about:
+    while not _all_there(agent):
         await agent.bell.wait(1.0)
-        if agent.tools.link.address is None:
-            break
     about = agent.consul.about
     lines = [say("banner.node", node=agent.node, data_dir=str(agent.tools.datadir.path))]
     if about.get("ui"):
@@ -263,9 +261,17 @@ async def _banner(agent: Agent) -> None:
     if about.get("dns"):
         host, _, port = str(about["dns"]).rpartition(":")
         lines.append(say("banner.dns", host=host, port=port))
-    if agent.web_url is not None:
-        lines.append(say("banner.web", url=agent.web_url))
+    dashboard = dashboard_url(agent)
+    if dashboard is not None:
+        lines.append(say("banner.web", url=f"{dashboard}/"))
     _talk("\n".join(lines))
+
+
+def _all_there(agent: Agent) -> bool:
+    """Consul and the HTTP side answer, as far as there is to be one of them."""
+    consul, tools = agent.consul, agent.tools
+    known = consul.state.code == "consul.ok" and bool(consul.about)
+    return (known or tools.link.address is None) and (tools.web is None or bool(agent.web_url))
 
 
 def _talk(line: str) -> None:

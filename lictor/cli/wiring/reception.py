@@ -42,6 +42,12 @@ CHANGES = frozenset(
 _EARLY = 1_000  # audit lines from before the file is open
 
 
+def dashboard_url(agent: Agent) -> str | None:
+    """Where the dashboard is, without the last `/`; None while nothing is served."""
+    url = agent.web_url
+    return None if url is None else f"{url}{agent.config.web.base_path}"
+
+
 class Reception:
     """Opens the office once, for whoever asks first. Close it after everything that may ask."""
 
@@ -106,17 +112,13 @@ class Reception:
             data_dir=agent.tools.datadir.path,
             agent_id=agent.tools.datadir.agent_id(),
             mode=lambda: agent.config.agent.mode,
-            url=self._url,
+            url=lambda: dashboard_url(agent),
             journal=self._journal,
         )
         office: Office = await module.Office.open(around)
         while self._early:
             office.audit.note(module.audit_line(*self._early.popleft()))
         return office
-
-    def _url(self) -> str | None:
-        url = self._agent.web_url
-        return None if url is None else f"{url}{self._agent.config.web.base_path}"
 
     def _note(self, op: str, args: Mapping[str, Any], who: str, outcome: str, why: str) -> None:
         opened = self._opening
