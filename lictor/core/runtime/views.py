@@ -72,9 +72,8 @@ def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> li
             if want.spec.restart.policy == "never"
             else because("restart.gave_up", failures=state.failures)
         )
-    if state.phase is Phase.STARTING and state.started is not None and want is not None:
-        elapsed = round(max(0.0, now - state.started), 1)
-        found.append(because("elapsed", elapsed=elapsed, startup=want.spec.health.startup))
+    if state.phase is Phase.STARTING and state.started is not None:
+        found.append(because("elapsed", elapsed=round(max(0.0, now - state.started), 1)))
     if state.phase is Phase.READY and state.failing_since is not None:
         found.append(because("health.failing", output=state.health_output))
     if state.phase is Phase.READY and state.restarts and state.ended_because is not None:
