@@ -34,7 +34,7 @@ from lictor.consul_integration.transport import Limits
 from lictor.core.errors import NotFound, Refused
 from lictor.core.model.registration import CheckDef, Deregister, Register, Registration, RemoveCheck
 from lictor.core.model.state import Health
-from lictor.core.ports import Instance
+from lictor.core.ports import Instance, InstanceRecord
 
 T = TypeVar("T")
 
@@ -45,24 +45,6 @@ _NAME_META = "lictor-name"
 _KINDS = ("http", "tcp")
 _BEST_FIRST = (Health.PASSING, Health.WARNING, Health.CRITICAL, Health.MAINTENANCE)
 _OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
-
-
-class InstanceRecord(TypedDict):
-    """One instance, as `lictor discover -o json` prints it.
-
-    `health` is the worst of its checks: passing, warning, critical or maintenance; `output` is the
-    first line of what that check says.
-    """
-
-    service: str
-    id: str
-    node: str
-    address: str
-    port: int
-    tags: list[str]
-    meta: dict[str, str]
-    health: str
-    output: str
 
 
 class ServiceStatus(TypedDict):
@@ -287,20 +269,7 @@ async def _require_sight(client: ConsulClient) -> None:
 
 
 def _status(name: str, found: Iterable[Instance]) -> ServiceStatus:
-    records: list[InstanceRecord] = [
-        {
-            "service": one.service,
-            "id": one.id,
-            "node": one.node,
-            "address": one.address,
-            "port": one.port,
-            "tags": list(one.tags),
-            "meta": dict(one.meta),
-            "health": one.health,
-            "output": one.output,
-        }
-        for one in found
-    ]
+    records = [one.record() for one in found]
     healths = {record["health"] for record in records}
     best = next((word.value for word in _BEST_FIRST if word.value in healths), "absent")
     return {

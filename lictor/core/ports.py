@@ -22,7 +22,7 @@ from lictor.core.model.reason import Param, Reason
 from lictor.core.model.registration import RegistryView, SeenService, Write
 from lictor.core.model.spec import DriverKind, ParamSpec, ProbeSpec, ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity
-from lictor.core.ports_discovery import Discovery, GroupQueries, Instance
+from lictor.core.ports_discovery import Discovery, GroupQueries, Instance, InstanceRecord
 from lictor.core.ports_leftovers import Attic
 from lictor.core.ports_nodes import Nodes
 
@@ -39,6 +39,7 @@ __all__ = [
     "GroupQueries",
     "Inspection",
     "Instance",
+    "InstanceRecord",
     "ProbeResult",
     "Prober",
     "Registry",

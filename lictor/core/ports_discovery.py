@@ -7,9 +7,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Protocol, TypedDict
 
 from lictor.core.model.reason import Reason
+
+
+class InstanceRecord(TypedDict):
+    """One instance, as `lictor discover -o json` prints it.
+
+    `health` is the worst of its checks: passing, warning, critical or maintenance; `output` is the
+    first line of what that check says.
+    """
+
+    service: str
+    id: str
+    node: str
+    address: str
+    port: int
+    tags: list[str]
+    meta: dict[str, str]
+    health: str
+    output: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,6 +44,20 @@ class Instance:
     health: str
     output: str
     check: str = ""
+
+    def record(self) -> InstanceRecord:
+        """The same as programs are given it."""
+        return {
+            "service": self.service,
+            "id": self.id,
+            "node": self.node,
+            "address": self.address,
+            "port": self.port,
+            "tags": list(self.tags),
+            "meta": dict(self.meta),
+            "health": self.health,
+            "output": self.output,
+        }
 
 
 class Discovery(Protocol):

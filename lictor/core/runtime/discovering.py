@@ -41,7 +41,7 @@ def record(
     )
     told = why or stands_by(one.tags, one.meta)
     return {
-        **views.instance_record(one),
+        **one.record(),
         "left_out": why is not None,
         **_reason(told),
         "since": since,

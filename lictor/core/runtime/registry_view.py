@@ -79,7 +79,7 @@ class RegistryView:
         found = await self._discovery().discover(name, tag=args.get("tag"))
         if not found:
             raise NotInConsul(f"Consul knows no service {name[:80]!r}.")
-        records = [views.instance_record(one) for one in found]
+        records = [one.record() for one in found]
         for record in records:
             if record["health"] == "critical":
                 record["output"] = self._agent.consul.said(record["id"]) or record["output"]

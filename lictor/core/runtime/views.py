@@ -18,7 +18,7 @@ from lictor.core.model.secret import shown
 from lictor.core.model.spec import ParamRef, ServiceSpec
 from lictor.core.model.state import Phase, ServiceState
 from lictor.core.planning.reconcile import hold_reason
-from lictor.core.ports import Instance, Usage
+from lictor.core.ports import Usage
 
 _MIB = 1024 * 1024
 #: Ends about which the service's own last line says more than we can.
@@ -220,21 +220,6 @@ def _last_error(state: ServiceState) -> str | None:
     if state.last_error is None and state.phase in {Phase.BACKOFF, Phase.FAILED}:
         return say(state.reason)
     return state.last_error
-
-
-def instance_record(one: Instance) -> dict[str, Any]:
-    """One found instance as `lictor discover -o json` prints it."""
-    return {
-        "service": one.service,
-        "id": one.id,
-        "node": one.node,
-        "address": one.address,
-        "port": one.port,
-        "tags": list(one.tags),
-        "meta": dict(one.meta),
-        "health": one.health,
-        "output": one.output,
-    }
 
 
 def _refusal(want: DesiredService | None) -> str | None:
