@@ -162,3 +162,11 @@ export function Copy({ text }) {
     <svg viewBox="0 0 16 16" aria-hidden="true"><path d="M5.5 5.5V2.5h8v8h-3M2.5 5.5h8v8h-8z" /></svg>
   </button>`;
 }
+
+/** The inside of a dialog that shows a secret that was made up: this once, with a way to copy it. */
+export function ShownOnce({ text, secret, onClose, children }) {
+  return html`<p>${text}</p>
+    <p class="secret mono">${secret} <${Copy} text=${secret} /></p>
+    ${children}
+    <div class="dialog-actions"><button class="primary" onClick=${onClose}>${t("act.close")}</button></div>`;
+}

@@ -2,7 +2,7 @@
 import { html, useRef, useState } from "../ui.js";
 import { api, get, post } from "../api.js";
 import { clock, t } from "../i18n.js";
-import { Copy, Dialog, Trouble, When, sentence } from "../parts.js";
+import { Dialog, ShownOnce, Trouble, When, sentence } from "../parts.js";
 import { useAnswer } from "./service.js";
 
 const ROLES = ["admin", "user", "web", "guest"];
@@ -81,10 +81,9 @@ function Create({ onClose }) {
   };
   if (made) {
     return html`<${Dialog} title=${t("tokens.made", { name: made.name })} onClose=${onClose}>
-      <p>${t("tokens.made_text")}</p>
-      <p class="secret mono">${made.token} <${Copy} text=${made.token} /></p>
-      <p class="quiet small mono">Authorization: Bearer …</p>
-      <div class="dialog-actions"><button class="primary" autofocus onClick=${onClose}>${t("act.close")}</button></div>
+      <${ShownOnce} text=${t("tokens.made_text")} secret=${made.token} onClose=${onClose}>
+        <p class="quiet small mono">Authorization: Bearer …</p>
+      </${ShownOnce}>
     </${Dialog}>`;
   }
   return html`<${Dialog} title=${t("tokens.create")} onClose=${onClose}>

@@ -3,7 +3,7 @@ import { html, useRef, useState } from "../ui.js";
 import { api, get, post } from "../api.js";
 import { t } from "../i18n.js";
 import { may, me, whoAmI } from "../state.js";
-import { Copy, Dialog, Trouble, When, sentence } from "../parts.js";
+import { Dialog, ShownOnce, Trouble, When, sentence } from "../parts.js";
 import { useAnswer } from "./service.js";
 import { Tokens } from "./tokens.js";
 
@@ -93,9 +93,7 @@ function Create({ onClose }) {
   };
   if (made) {
     return html`<${Dialog} title=${t("users.made", { name: made.name })} onClose=${onClose}>
-      <p>${t("users.made_text")}</p>
-      <p class="secret mono">${made.password} <${Copy} text=${made.password} /></p>
-      <div class="dialog-actions"><button class="primary" onClick=${onClose}>${t("act.close")}</button></div>
+      <${ShownOnce} text=${t("users.made_text")} secret=${made.password} onClose=${onClose} />
     </${Dialog}>`;
   }
   return html`<${Dialog} title=${t("users.create")} onClose=${onClose}>
