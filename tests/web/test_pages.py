@@ -48,6 +48,20 @@ def test_nothing_is_asked_of_anybody_else():
         assert not [one for one in found if "w3.org" not in one and "^https" not in one], path
 
 
+def test_the_dark_theme_is_the_same_by_choice_and_by_the_system():
+    """CSS has no way to say the values once for both: what is changed in one is changed in both."""
+    css = (STATIC / "css" / "theme.css").read_text(encoding="utf-8")
+    chosen, auto = (
+        re.findall(
+            r"([a-z0-9-]+): ([^;]+);",
+            css.partition(f'[data-theme="{name}"] {{')[2].partition("}")[0],
+        )
+        for name in ("dark", "auto")
+    )
+    assert len(chosen) > 30
+    assert chosen == auto
+
+
 def test_there_is_neither_inline_style_nor_inline_script_nor_made_up_markup():
     page = (STATIC / "index.html").read_text()
     assert not re.search(r"<style|\sstyle=|\son[a-z]+=|<script(?![^>]*\ssrc=)", page)
