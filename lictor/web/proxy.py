@@ -108,8 +108,7 @@ class _Relay:
                     {"Cache-Control": "no-store", "X-Accel-Buffering": "no"},
                     "text/event-stream",
                 )
-            content = await answer.content.read(_MOST_ANSWER)
-            found = _plain(answer.status, content, answer.content_type)
+            found = _plain(answer.status, await _content_of(answer), answer.content_type)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
             found = problem(
                 503,
@@ -124,7 +123,20 @@ class _Relay:
         return found
 
 
-def _plain(status: int, content: bytes, kind: str) -> Response:
+async def _content_of(answer: Any) -> bytes | None:
+    """The whole answer, in however many pieces it comes; None when it is too large."""
+    content = bytearray()
+    async for piece in answer.content.iter_any():
+        content += piece
+        if len(content) > _MOST_ANSWER:
+            answer.close()
+            return None
+    return bytes(content)
+
+
+def _plain(status: int, content: bytes | None, kind: str) -> Response:
+    if content is None:
+        return problem(502, "agent.too_much", "The agent's answer is too large.")
     if 300 <= status < 400:
         return problem(502, "agent.redirected", "What answers at the agent's address is no agent.")
     if status == 401:  # the application's token is meant, and not its user

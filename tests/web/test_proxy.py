@@ -70,6 +70,21 @@ def test_a_log_that_is_followed_comes_through_as_it_is_written(site, token):
         assert next(stream).data["line"] == "through the application"
 
 
+def test_an_answer_of_many_pieces_comes_whole(site, token):
+    with (site.agent.data_dir / "logs" / "tts.log").open("a") as file:
+        file.writelines(f"{number} {'x' * 1000}\n" for number in range(900))
+    with brain(site.url, token) as client:
+        lines = client.get("/supervisor/logs/tts?lines=900").json()["logs"]
+    assert [line.split()[0] for line in lines] == [str(number) for number in range(900)]
+
+
+def test_an_answer_that_is_too_large_is_not_cut(site, token, monkeypatch):
+    monkeypatch.setattr("lictor.web.proxy._MOST_ANSWER", 100)
+    with brain(site.url, token) as client:
+        answer = client.get("/supervisor/status")
+    assert (answer.status_code, answer.json()["code"]) == (502, "agent.too_much")
+
+
 def test_with_the_agent_away_the_answer_is_503_and_says_why():
     with brain(f"http://127.0.0.1:{free_port()}", "token") as client:
         answer = client.get("/supervisor/status")
