@@ -96,6 +96,13 @@ async def test_what_a_browser_says_of_the_asking_page_is_believed(office, site):
         assert (await web.post("/change", headers=followed)).status_code == 403
 
 
+@pytest.mark.parametrize("site", ["cross-site", "same-site", "none"])
+async def test_an_origin_of_ours_that_the_browser_calls_foreign_is_refused(office, site):
+    headers = {"Origin": f"http://{HOST}", "Sec-Fetch-Site": site}
+    async with client(office) as web:
+        assert (await web.get("/open", headers=headers)).status_code == 403
+
+
 async def test_our_own_pages_may_ask(office):
     token = await somebody(office, "anna", Role.USER)
     ours = {"Origin": f"http://{HOST}", "Sec-Fetch-Site": "same-origin", **bearer(token)}
@@ -149,6 +156,8 @@ async def test_a_body_that_is_too_large_is_refused_announced_or_not(office):
         announced = await web.post("/change", content=b"x" * (MAX_BODY + 1), headers=headers)
         streamed = await web.post("/change", content=drops(), headers=headers)
         assert (announced.status_code, streamed.status_code) == (413, 413)
+        # What is left of the body is not read, so nothing else may be on the connection.
+        assert announced.headers["connection"] == streamed.headers["connection"] == "close"
         lied = await web.post("/change", content=b"{}", headers={**headers, "Content-Length": "-1"})
         assert lied.status_code == 400
 
