@@ -12,6 +12,7 @@ import httpx
 import pytest
 import uvicorn
 from fastapi import FastAPI
+from starlette.responses import RedirectResponse
 
 from lictor.web.proxy import supervisor_router
 from tests.support.agent import wait_until
@@ -24,6 +25,12 @@ def brain(base_url: str, token: str) -> Iterator[httpx.Client]:
     """An application that mounts the router, served by its own server in a thread."""
     app = FastAPI()
     app.include_router(supervisor_router(base_url, token))
+    with served(app) as client:
+        yield client
+
+
+@contextmanager
+def served(app: FastAPI) -> Iterator[httpx.Client]:
     port = free_port()
     config = uvicorn.Config(app, port=port, log_config=None, lifespan="off")
     server = uvicorn.Server(config)
@@ -99,6 +106,23 @@ def test_a_wrong_token_of_the_application_is_not_its_users_fault(site):
         answer = client.get("/supervisor/status")
     assert answer.status_code == 503
     assert answer.json()["code"] == "agent.token"
+
+
+def test_the_token_goes_to_the_agents_address_and_nowhere_else(site, token, monkeypatch):
+    other, asked = FastAPI(), list[str]()
+
+    @other.get("/{path:path}")
+    async def lead_on(path: str) -> RedirectResponse:
+        asked.append(path)
+        return RedirectResponse("/elsewhere")
+
+    with served(other) as stranger, brain(str(stranger.base_url), token) as client:
+        answer = client.get("/supervisor/status")
+    assert (answer.status_code, answer.json()["code"]) == (502, "agent.redirected")
+    assert asked == ["supervisor/status"]
+    with brain(site.url, token) as client:
+        monkeypatch.setenv("http_proxy", f"http://127.0.0.1:{free_port()}")
+        assert client.get("/supervisor/status").status_code == 200
 
 
 def test_no_credential_and_no_path_of_the_caller_reaches_the_agent(site, token):
