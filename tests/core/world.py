@@ -48,6 +48,8 @@ class World:
         self.store = MemoryStore(after.store if after else None)
         self.taken: dict[int, tuple[int, str]] = {}
         self.consul_watches = False
+        self.left = asyncio.Event()  # clear it, and callers still come to those who are to go
+        self.left.set()
         self._bell = Bell()
         self.history: list[tuple[ServiceKey, ServiceState, ServiceState]] = []
         self.reconciler = Reconciler(self.clock, self._forgotten)
@@ -59,6 +61,7 @@ class World:
             consul_watches=lambda _: self.consul_watches,
             port_holder=lambda _, port: self.taken.get(port),
             jitter=lambda: 0.0,
+            leave=self._leave,
         )
         self.want(*(wants or (after.reconciler.desired.values() if after else ())))
         for name, row in self.store.load("services").items():
@@ -133,6 +136,9 @@ class World:
                             return state
                     seen = len(self.history)
         raise AssertionError(f"{name} is {self.phase(name)}: {self.state(name)}")
+
+    async def _leave(self, _key: ServiceKey) -> None:
+        await self.left.wait()
 
     def _changed(self, runner: Runner, before: ServiceState) -> None:
         state = runner.state

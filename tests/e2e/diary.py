@@ -2,8 +2,8 @@
 
     python -S -E diary.py NAME DIARY PORT [key=value ...]
 
-`delay=S` opens the port S seconds late, `leave=S` takes S seconds after TERM, `unless=FILE` ends at
-once with status 3 if the file is there. Other words are only there to be seen in its command line.
+`delay=S` opens the port S seconds late, `leave=S` takes S seconds after TERM, `told=FILE` notes there
+when TERM came (monotonic seconds), `unless=FILE` ends at once with status 3 if the file is there. Other words are only there to be seen in its command line.
 It ends by itself after five minutes, so a broken test leaves nothing for ever.
 """
 
@@ -28,7 +28,11 @@ def main():
             file.write(f"{word} {name}\n")
 
     def leave(*_):
+        told = time.monotonic()
         write("down")
+        if "told" in options:
+            with open(options["told"], "w") as file:
+                file.write(f"{told}\n")
         time.sleep(float(options.get("leave", 0)))
         write("gone")
         os._exit(0)

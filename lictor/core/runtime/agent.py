@@ -80,17 +80,18 @@ class Agent:
         )
         self.publisher = Publisher(self._actual_document, self.jitter)
         self._infrastructure: dict[ServiceKey, ServiceSpec] = {}
+        self.consul = ConsulSide(self)
         self._around = Surroundings(
             clock=tools.clock,
             prober=tools.prober,
             changed=self._changed,
             wake=self.reconciler.wake,
-            consul_watches=self._consul_watches,
+            consul_watches=self.consul.watches,
             port_holder=tools.port_holder,
             jitter=self.jitter,
             dressed=lambda spec: self.gpus.dressed(self.one_run.dressed(spec)),
+            leave=self.consul.leave,
         )
-        self.consul = ConsulSide(self)
         self._succession = Succession(self)
         self._expiry: asyncio.TimerHandle | None = None
         self._ending = asyncio.Event()
@@ -299,9 +300,6 @@ class Agent:
             if other.name == key.name and not key.instance:
                 return spec.params
         return None
-
-    def _consul_watches(self, key: ServiceKey) -> bool:
-        return self.consul.watches(key)
 
     # --- services -----------------------------------------------------------------------
 

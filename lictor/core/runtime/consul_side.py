@@ -34,6 +34,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
+_LEAVES = 2.0  # seconds until a service ends although the catalog may still give it out
 _WITHDRAW_LIMIT = 5.0  # seconds for the last words to Consul
 
 
@@ -204,6 +205,20 @@ class ConsulSide:
         return self._registrar is not None and self._registrar.watches(
             registration_id(self._agent.node, key)
         )
+
+    async def leave(self, key: ServiceKey) -> None:
+        """Wait until the catalog sends nobody to a service that is to end; bounded.
+
+        Told only of the end itself, Consul's clients meet a dead port until they hear of it. In a
+        group, whoever takes the place over has it before this returns.
+        """
+        registrar = self._registrar
+        ids = self.groups.entries_of(key)
+        if registrar is not None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_LEAVES):
+                    while any(registrar.gives_out(service_id) for service_id in ids):
+                        await registrar.heard.wait()
 
     def holds(self, key: ServiceKey) -> bool | None:
         """Whether the local Consul agent has its entry; None: not known."""

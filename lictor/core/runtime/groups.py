@@ -117,6 +117,11 @@ class Groups:
         """The member's own entry, for the id of one under a group's name; other ids as they are."""
         return self._own_entries.get(service_id, service_id)
 
+    def entries_of(self, key: ServiceKey) -> list[str]:
+        """The ids of a service's entries: its own, and the one under its group's name."""
+        own = registration_id(self._owner.node, key)
+        return [own, *(it for it, target in self._own_entries.items() if target == own)]
+
     def _judge(
         self, name: str, members: list[tuple[DesiredService, ServiceState, Wanted]], now: float
     ) -> tuple[planning.Standing, float | None]:

@@ -210,6 +210,12 @@ def last_lines(path: Path, count: int) -> list[str]:
     return said[-count:] if count > 0 else []
 
 
+def last_line(path: Path | None) -> str | None:
+    """The last of these; None if there is none."""
+    lines = last_lines(path, 1) if path is not None else []
+    return lines[-1] if lines else None
+
+
 def rotated(path: Path) -> list[Path]:
     """The log and its older files that exist, oldest first: `x.log.2`, `x.log.1`, `x.log`."""
     return [*reversed(older_files(path)), *([path] if path.exists() else [])]

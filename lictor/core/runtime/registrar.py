@@ -31,6 +31,7 @@ from lictor.core.model.spec import ASKED_BY_CONSUL
 from lictor.core.model.state import Health
 from lictor.core.planning.registration import Owner, Wanted, after, conflicts, diff, farewell
 from lictor.core.ports import Registry
+from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.drift import Drift
 from lictor.core.runtime.entry_writer import EntryWriter
 from lictor.core.runtime.flaps import Flaps
@@ -86,6 +87,7 @@ class Registrar:
         self._credential = ""
         self._drift = Drift(owner)
         self._writer = EntryWriter(self._apply)
+        self.heard = Bell()  # rings when the catalog told something about our node
         self.conflicts: list[str] = []
         self.writes = 0
 
@@ -292,6 +294,17 @@ class Registrar:
             watched.get(check.check_id, ("", ""))[0] in _WELL for check in entry.checks
         )
 
+    def gives_out(self, service_id: str) -> bool:
+        """Whether the catalog sends clients to this entry, and Consul hears of it from us."""
+        if not self._good or self._watched is None or service_id in self.refused:
+            return False
+        told = [
+            status
+            for check_id, (status, _) in self._watched.items()
+            if check_id.rpartition(":")[0] == service_id
+        ]
+        return bool(told) and all(status in _WELL for status in told)
+
     def said(self, service_id: str) -> str:
         """The sentence that our own check of this entry carries, if it is there."""
         check = self._seen.checks.get(f"{service_id}:lictor") if self._seen is not None else None
@@ -305,12 +318,14 @@ class Registrar:
                     if not self._good or self._lacks(value):
                         self._look_again()
                     self._watched = value
+                    self.heard.ring()
                     self._tell(value)
                 case Unknown():
                     if self._watched is not None:
                         self._look_again()
                     self._watched = None
                     self._torn = True
+                    self.heard.ring()
 
     def _lacks(self, checks: Mapping[str, tuple[str, str]]) -> bool:
         """Whether a check of ours is gone: Consul was emptied, or somebody took an entry out."""

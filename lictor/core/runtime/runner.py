@@ -22,13 +22,14 @@ from lictor.core.model.spec import ServiceSpec, StopSpec
 from lictor.core.model.state import Exit, Identity, Phase, ServiceState
 from lictor.core.planning import health, lifecycle, recycle
 from lictor.core.ports import Driver, ProbeResult, Running
-from lictor.core.runtime.logs import last_lines
+from lictor.core.runtime.logs import last_line
 from lictor.core.runtime.presence import ask, until_it_passes
 from lictor.core.runtime.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
 
 _LEFTOVERS = 1.0  # seconds that children of a crashed service get between TERM and KILL
+_AT_ONCE = StopSpec("KILL", 0.0, 0.0)
 _SETTLED = 0.5  # seconds a service without a probe must run before it counts as ready
 
 
@@ -51,6 +52,7 @@ class Runner:
         self._timer: asyncio.TimerHandle | None = None
         self._counts_as_restart = False
         self._ending: Running | None = None
+        self._hurried = False
         self._hurry: asyncio.Task[object] | None = None
 
     @property
@@ -199,8 +201,9 @@ class Runner:
 
     def hurry(self) -> None:
         """End it with KILL, without grace: somebody pressed Ctrl-C twice."""
+        self._hurried = True
         if self._ending is not None:
-            self._hurry = asyncio.create_task(self._ending.stop(StopSpec("KILL", 0.0, 0.0)))
+            self._hurry = asyncio.create_task(self._ending.stop(_AT_ONCE))
 
     # --- starting -----------------------------------------------------------------------
 
@@ -243,7 +246,7 @@ class Runner:
             exit_ = await self._driver.run_job(spec, argv)
             if exit_.code != 0:
                 raise StartFailed(
-                    self._last_line() or f"{argv[0]} ended badly",
+                    last_line(self.log_path()) or f"{argv[0]} ended badly",
                     reason_code="start.before_failed",
                     params={"job": argv[0], "code": exit_.code if exit_.code is not None else "?"},
                 )
@@ -262,7 +265,7 @@ class Runner:
             return
         why = because("start.timeout", startup=self.spec.health.startup, output=result.output)
         await self._end_processes()
-        self._run_ended(why, None, detail=self._last_line() or result.output)
+        self._run_ended(why, None, detail=last_line(self.log_path()) or result.output)
 
     def _become_ready(self, output: str) -> None:
         self._set(lifecycle.ready(self.state, now=self._around.clock.now(), output=output))
@@ -281,7 +284,7 @@ class Runner:
         self._cancel(self._monitor)
         self._cleanup = asyncio.create_task(running.stop(self._soon()))
         reason = lifecycle.exit_reason(exit_, loading=loading)
-        self._run_ended(reason, exit_, detail=self._last_line())
+        self._run_ended(reason, exit_, detail=last_line(self.log_path()))
 
     async def _watch_health(self) -> None:
         """Probe at the check's interval while Consul cannot do it. Never both."""
@@ -319,7 +322,7 @@ class Runner:
         await operation(reason)
 
     async def _stop(self, reason: Reason) -> None:
-        exit_ = await self._end_processes()
+        exit_ = await self._take_leave()
         now = self._around.clock.now()
         self._set(lifecycle.stopped(self.state, reason, exit_, now=now))
 
@@ -328,7 +331,7 @@ class Runner:
             await self._end_processes()
             self._run_ended(reason, None, detail=str(reason.params.get("output", "")))
             return
-        exit_ = await self._end_processes()
+        exit_ = await self._take_leave()
         await asyncio.sleep(self.spec.stop.pause)
         self._counts_as_restart = True
         now = self._around.clock.now()
@@ -337,6 +340,11 @@ class Runner:
         else:
             self._set(lifecycle.stopped(self.state, reason, exit_, now=now))
 
+    async def _take_leave(self) -> Exit | None:
+        """End a service that works: whoever would come to it is sent elsewhere first."""
+        await self._around.leave(self.key)
+        return await self._end_processes()
+
     async def _end_processes(self) -> Exit | None:
         # An end that was itself interrupted has left its process in `_ending`.
         running, self._running = self._running or self._ending, None
@@ -344,7 +352,7 @@ class Runner:
         if running is None:
             return None
         self._ending = running
-        report = await running.stop(self.spec.stop)
+        report = await running.stop(_AT_ONCE if self._hurried else self.spec.stop)
         self._ending = None
         if report.killed:
             log.warning("%s was killed after its grace time", self.key)
@@ -410,10 +418,3 @@ class Runner:
     def _cancel(task: asyncio.Task[None] | None) -> None:
         if task is not None and task is not asyncio.current_task():
             task.cancel()
-
-    def _last_line(self) -> str | None:
-        path = self.log_path()
-        if path is None:
-            return None
-        lines = last_lines(path, 1)
-        return lines[-1] if lines else None

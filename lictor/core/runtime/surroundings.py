@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,10 @@ def _as_it_is(spec: ServiceSpec) -> ServiceSpec:
     return spec
 
 
+async def _at_once(_key: ServiceKey) -> None:
+    """Nobody was told where the service is, so nobody has to be told that it goes."""
+
+
 def _binds_here(spec: ServiceSpec) -> bool:
     """Whether its own program will bind the port on this host, or nothing will."""
     if spec.driver == "docker":  # (a published port is bound by the engine, which says so itself)
@@ -34,7 +38,8 @@ class Surroundings:
     `changed(runner, before)` is called after each change of state; `wake(key)` asks for a new plan;
     `consul_watches(key)` says whether Consul's own check is known for this service at present, in
     which case the runner does not probe as well; `dressed(spec)` is the definition with what the
-    next run alone is to have.
+    next run alone is to have; `leave(key)` returns when nobody is sent to this service any more, and
+    in bounded time whatever Consul does.
     """
 
     clock: Clock
@@ -45,6 +50,7 @@ class Surroundings:
     port_holder: Callable[[str, int], tuple[int, str] | None]
     jitter: Callable[[], float]
     dressed: Callable[[ServiceSpec], ServiceSpec] = _as_it_is
+    leave: Callable[[ServiceKey], Awaitable[None]] = _at_once
 
     def refuse_taken_port(self, spec: ServiceSpec) -> None:
         """Raise `StartFailed` if somebody else holds the port of a service that we start."""

@@ -466,3 +466,32 @@ async def test_one_entry_can_be_withdrawn_if_it_is_ours():
     for service_id in (ID, "x", "not-there"):
         await side.registrar.withdraw_one(service_id)
     assert set(side.registry.view.services) == {"lictor:host1:redis", "x"}
+
+
+@virtual
+async def test_who_goes_is_given_out_until_the_catalog_says_that_it_does_not_work():
+    side = Side(entry())
+    async with side.kept():
+        side.registrar.became_ready(ID)
+        await asyncio.sleep(0.1)
+        assert side.registrar.gives_out(ID)
+        assert not side.registrar.gives_out("lictor:host1:other")
+        rings = side.registrar.heard.rings
+        side.entries = [entry(phase="stopping")]
+        assert side.registrar.gives_out(ID)  # it was decided, and nobody was told
+        side.registrar.wake()
+        assert await side.registrar.heard.wait(1.0)
+        assert side.registrar.heard.rings > rings
+        assert not side.registrar.gives_out(ID)
+
+
+@virtual
+async def test_nobody_waits_for_a_catalog_that_cannot_be_told():
+    side = Side(entry())
+    async with side.kept():
+        side.registrar.became_ready(ID)
+        await asyncio.sleep(0.1)
+        assert side.registrar.gives_out(ID)
+        side.registry.fail(LOST)
+        assert await side.registrar.heard.wait(1.0)
+        assert not side.registrar.gives_out(ID)

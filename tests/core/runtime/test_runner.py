@@ -385,6 +385,43 @@ async def test_hurrying_kills_without_grace():
 
 
 @virtual
+@pytest.mark.parametrize("wish", [{"state": "stopped"}, {"command": "another"}])
+async def test_nobody_is_told_to_go_while_callers_still_come(wish):
+    world = World(want())
+    await world.until("ready")
+    run = world.running()
+    world.left.clear()
+    world.want(want(**wish))
+    await world.until("stopping")
+    await asyncio.sleep(100)
+    assert run.alive
+    assert run.stops == []
+    world.left.set()
+    await world.until(wish.get("state", "starting"))
+
+
+@virtual
+async def test_a_service_that_failed_to_start_has_no_callers_to_wait_for():
+    world = World(probed(health={"startup": 5.0}))
+    world.prober.say(URL, passed=False)
+    world.left.clear()
+    await world.until("backoff", within=10)
+
+
+@virtual
+async def test_hurrying_is_remembered_until_the_callers_have_left():
+    world = World(want(stop=StopSpec(timeout=60.0)))
+    world.driver.stop_takes = 1e9
+    await world.until("ready")
+    world.left.clear()
+    world.want(want(state="stopped", stop=StopSpec(timeout=60.0)))
+    await world.until("stopping")
+    world["piper"].hurry()
+    world.left.set()
+    await world.until("stopped", within=1)
+
+
+@virtual
 async def test_a_service_that_ends_well_is_done_if_that_is_all_it_was_to_do():
     world = World(want(restart=RestartPolicy(policy="on-failure")))
     await world.until("ready")
