@@ -276,15 +276,24 @@ class Engine:
     @_told
     def logs(self, client: docker.APIClient, container: str, *, since: float, follow: bool) -> Any:
         """What it printed, one piece with its time before it at a time; `close()` as above."""
-        return client.logs(
-            container,
-            stdout=True,
-            stderr=True,
-            stream=True,
-            follow=follow,
-            timestamps=True,
-            since=since or None,
-        )
+        answers: list[requests.Response] = []
+        client.hooks["response"] = lambda answer, **_: answers.append(answer)
+        try:
+            return client.logs(
+                container,
+                stdout=True,
+                stderr=True,
+                stream=True,
+                follow=follow,
+                timestamps=True,
+                since=since or None,
+            )
+        except BaseException:
+            # The library asks a second time, how to read the stream it has opened; if that has no
+            # answer it drops the open one.
+            for answer in answers:
+                answer.close()
+            raise
 
     @staticmethod
     def cut(stream: Any) -> None:

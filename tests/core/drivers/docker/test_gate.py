@@ -1,0 +1,46 @@
+"""The gate to Docker, on a real engine: nothing of a conversation that failed stays open."""
+
+from __future__ import annotations
+
+import contextlib
+from pathlib import Path
+
+import pytest
+import requests
+
+from lictor.core.drivers.docker.gate import Engine
+from lictor.core.drivers.docker.terms import OWNER, EngineAway
+from tests.core.drivers.docker.conftest import LOOP
+from tests.support.dockerd import IMAGE
+
+
+def sockets() -> int:
+    """How many this process has open."""
+    found = 0
+    for each in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # the one that lists them
+            found += str(each.readlink()).startswith("socket:")
+    return found
+
+
+def test_a_log_whose_second_question_has_no_answer_leaves_no_connection_open(
+    engine, owner, monkeypatch
+):
+    made = engine.api.create_container(IMAGE, ["sh", "-c", LOOP], labels={OWNER: owner})
+    engine.api.start(made)
+    before = sockets()
+    gate = Engine(engine.address)
+    client = gate.new_client(10.0)
+
+    def mute(_container):
+        raise requests.exceptions.ReadTimeout("no answer")
+
+    try:
+        monkeypatch.setattr(client, "inspect_container", mute)
+        with pytest.raises(EngineAway) as failed:
+            gate.logs(client, made["Id"], since=0, follow=True)
+        client.close()
+        assert sockets() == before  # while the error, with all it remembers, is still there
+        assert failed.value.reason.code == "docker.unreachable"
+    finally:
+        engine.remove_of(owner)
