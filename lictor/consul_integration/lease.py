@@ -25,7 +25,7 @@ from lictor.core.model.reason import Reason, because
 
 TTL, LOCK_DELAY = 15.0, 1.0  # seconds
 _RENEW = 5.0  # seconds between two renewals: two may fail before the lease is in danger
-_ASK = 1.0  # seconds between two looks while another has it, or Consul is away
+_ASK = 1.0  # seconds between two looks while another has it, or Consul has just gone away
 _DELAYED = 0.3  # seconds between two tries within a lock-delay
 _TRIES = 6
 _REMEMBERED = 8  # earlier agents of the name
@@ -109,15 +109,18 @@ class Lease:
 
     async def keep(self) -> None:
         """Claim and renew for ever."""
+        away = _ASK
         while True:
             pause = _RENEW
             try:
                 await self.claim()
+                away = _ASK
             except NodeTaken:
                 pause = _ASK
             except ConsulError:
-                await self._client.transport.contact(_ASK)
-                pause = _DELAYED
+                # (it ends as soon as anybody else has reached Consul)
+                await self._client.transport.contact(away)
+                pause, away = _DELAYED, min(2 * away, _RENEW)
             await asyncio.sleep(pause)
 
     async def release(self) -> None:

@@ -208,6 +208,7 @@ class ServiceSpec:
     gpus: tuple[str, ...] = ()
     install: InstallSpec = field(default_factory=InstallSpec)
     later: Mapping[str, object] = field(default_factory=dict)
+    _fingerprint: list[str] = field(default_factory=list, init=False, repr=False, compare=False)
 
     def with_params(self, values: Mapping[str, ParamValue]) -> ServiceSpec:
         """This spec with some parameters set; the values have been checked by the caller."""
@@ -251,6 +252,11 @@ class ServiceSpec:
         Two specs with one fingerprint can be exchanged under a running service; a different one
         means that it must be restarted.
         """
+        if not self._fingerprint:  # every plan asks, for every service
+            self._fingerprint.append(self._hashed())
+        return self._fingerprint[0]
+
+    def _hashed(self) -> str:
         parts = (
             self.driver,
             self.argv(),

@@ -28,8 +28,8 @@ if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
     from lictor.core.runtime.control import Emit
 
-EVERY = 15.0  # seconds between two samples
-KEPT = 60  # samples: fifteen minutes
+EVERY = 30.0  # seconds between two samples
+KEPT = 30  # samples: fifteen minutes
 _VERBS = ("start", "stop", "restart")
 _MIB = 1024 * 1024
 
@@ -44,7 +44,7 @@ class Foresight:
         self.ops = {"preview": self._preview, "history": self._history}
 
     async def watch(self) -> None:
-        """Sample every fifteen seconds, for ever."""
+        """Sample every thirty seconds, for ever."""
         while True:
             await asyncio.sleep(EVERY)
             self.sample()
@@ -54,12 +54,9 @@ class Foresight:
         usage, runners = self._agent.usage(), self._agent.reconciler.runners
         for gone in self._cpu.keys() - runners.keys():
             del self._cpu[gone], self._memory[gone]
-        for key in runners:
-            view = self._agent.view(key, usage)
-            for rings, value in (
-                (self._cpu, view["cpu_percent"]),
-                (self._memory, view["memory_mb"]),
-            ):
+        for key, runner in runners.items():
+            cpu, memory = views.drawn(runner.state, usage.get(key))
+            for rings, value in ((self._cpu, cpu), (self._memory, memory)):
                 rings.setdefault(key, deque(maxlen=KEPT)).append(value)
 
     async def _history(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:

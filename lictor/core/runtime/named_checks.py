@@ -21,6 +21,7 @@ from lictor.core.runtime.presence import ask
 from lictor.core.runtime.runner import Runner
 
 _LOOK = 0.25  # seconds between two looks at what is due
+_SELDOM = 2.0  # the same while no service has a check that we would ask
 _UP = frozenset({Phase.READY, Phase.UNHEALTHY})
 
 
@@ -65,8 +66,10 @@ class NamedChecks:
         """Ask, for ever."""
         try:
             while True:
-                self._begin_and_end()
-                await asyncio.sleep(_LOOK)
+                asks = any(runner.spec.checks for runner in self._runners.values())
+                if asks or self._asking or self._said:
+                    self._begin_and_end()
+                await asyncio.sleep(_LOOK if asks else _SELDOM)
         finally:
             for task in self._asking.values():
                 task.cancel()

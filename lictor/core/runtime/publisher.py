@@ -11,6 +11,7 @@ import contextlib
 import logging
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
 
 from lictor.core.errors import ConsulError, Forbidden
@@ -63,10 +64,14 @@ class Publisher:
             await self._wake.wait()
             self._wake.clear()
             self._anew.clear()
-            failure = await self.flush(sink)
+            # While Consul takes nothing, one document shows as well as all when it does again.
+            failure = await self.flush(sink, most=1 if failures else None)
             if failure is None:
                 failures = 0
-                await asyncio.sleep(_PAUSE)
+                if self._dirty:
+                    self._wake.set()
+                else:
+                    await asyncio.sleep(_PAUSE)
                 continue
             failures += 1
             delay = min(_LONGEST, _PAUSE * 2.0 ** min(failures - 1, 10))
@@ -77,9 +82,10 @@ class Publisher:
                     await self._anew.wait()
             self._wake.set()
 
-    async def flush(self, sink: ActualSink) -> ConsulError | None:
-        """Write what changed, now; why Consul did not take it, if so."""
-        dirty, self._dirty = self._dirty, set()
+    async def flush(self, sink: ActualSink, *, most: int | None = None) -> ConsulError | None:
+        """Write what changed, now, of `most` services (None: all); why it was not taken, if so."""
+        dirty = set(islice(self._dirty, most))
+        self._dirty -= dirty
         begun = self._beginnings
         at = datetime.now(UTC).isoformat(timespec="milliseconds")
         documents = {key: self._document(key) for key in dirty}

@@ -110,6 +110,7 @@ def record(
     # (if nobody knows, the process table may still tell, and nothing is known to be 0)
     mute = state.phase is Phase.UNKNOWN
     running = (state.phase.running or mute) and state.identity is not None
+    cpu, memory = drawn(state, usage)
     process = state.identity.pid if state.identity and state.identity.pid else None
     uptime = now - state.started if running and state.started is not None else 0.0
     return {
@@ -130,13 +131,27 @@ def record(
         "port": spec.port,
         "uptime_s": round(uptime, 1),
         "restarts": state.restarts,
-        "cpu_percent": _cpu(usage, running=running or mute),
-        "memory_mb": _memory(usage, running=running or mute),
+        "cpu_percent": cpu,
+        "memory_mb": memory,
         "last_error": _last_error(state),
         "registered": registered,
         "description": spec.description,
         "display_name": spec.display_name or str(key),
     }
+
+
+def drawn(state: ServiceState, usage: Usage | None) -> tuple[float | None, float | None]:
+    """CPU percent and MiB that a service uses; None: not known. One that does not run uses nothing."""
+    running = (state.phase.running and state.identity is not None) or state.phase is Phase.UNKNOWN
+    if not running:
+        return 0.0, 0.0
+    if usage is None:
+        return None, None
+    cpu, memory = usage.cpu_percent, usage.memory_bytes
+    return (
+        None if cpu is None else round(cpu, 1),
+        None if memory is None else round(memory / _MIB, 1),
+    )
 
 
 def driver_of(spec: ServiceSpec, state: ServiceState) -> str:
@@ -228,17 +243,3 @@ def _refusal(want: DesiredService | None) -> str | None:
 
 def _target(target: str, argv: tuple[str, ...]) -> str:
     return target or " ".join(argv)
-
-
-def _cpu(usage: Usage | None, *, running: bool) -> float | None:
-    if not running:
-        return 0.0
-    return None if usage is None or usage.cpu_percent is None else round(usage.cpu_percent, 1)
-
-
-def _memory(usage: Usage | None, *, running: bool) -> float | None:
-    if not running:
-        return 0.0
-    return (
-        None if usage is None or usage.memory_bytes is None else round(usage.memory_bytes / _MIB, 1)
-    )
