@@ -46,6 +46,7 @@ from lictor.core.runtime.reconciler import Reconciler
 from lictor.core.runtime.runner import Runner
 from lictor.core.runtime.succession import Succession
 from lictor.core.runtime.surroundings import Surroundings
+from lictor.core.runtime.telling import Change, Telling
 
 log = logging.getLogger(__name__)
 
@@ -66,6 +67,7 @@ class Agent:
         self.bell = Bell()
         self.web_url: str | None = None
         self.background = Background()
+        self._telling = Telling(self._tell)
         self.lag = LoopLag()
         self.keeper = DesiredKeeper(
             tools.store, self.desired_changed, self._desired_event, self._desired_of
@@ -123,6 +125,7 @@ class Agent:
             await self._end()
         finally:
             await self.background.cancel()
+            self._telling.now()
             self._done.set()
 
     def begin(self) -> None:
@@ -304,18 +307,11 @@ class Agent:
     # --- services -----------------------------------------------------------------------
 
     def _changed(self, runner: Runner, before: ServiceState) -> None:
-        """A runner's state changed: remember it, tell Consul, and look at its neighbours."""
+        """A runner's state changed: look at its neighbours, tell Consul, and soon everybody."""
         state, key = runner.state, runner.key
-        self.tools.store.save("services", str(key), state_row(state))
-        if state.phase is not before.phase or state.reason != before.reason:
-            log.info(
-                "%s is %s: %s",
-                key,
-                state.phase.value,
-                views.say(state.reason),
-                extra={"service": str(key), "phase": state.phase.value},
-            )
-            self.record("phase", str(key), state.reason, phase=state.phase.value)
+        change = Change(key, state, before, self.tools.clock.wall())
+        self._telling.add(change)
+        if change.visible:
             self.reconciler.wake(key)
         self.outcomes.look(key)
         self.gpus.changed(runner, before)
@@ -325,7 +321,18 @@ class Agent:
         self.publisher.touch(key)
         self.bell.ring()
 
+    def _tell(self, change: Change) -> None:
+        """Write a change down."""
+        key, state = str(change.key), change.state
+        self.tools.store.save("services", key, state_row(state))
+        if change.visible:
+            phase = state.phase.value
+            said = {"service": key, "phase": phase}
+            log.info("%s is %s: %s", key, phase, views.say(state.reason), extra=said)
+            self._write("phase", key, state.reason, at=change.at, phase=phase)
+
     def _forgotten(self, key: ServiceKey) -> None:
+        self._telling.now()
         self.tools.store.save("services", str(key), None)
         self.publisher.touch(key)
         self.consul.wake()
@@ -335,7 +342,19 @@ class Agent:
         self, kind: str, subject: str, reason: Reason, who: str = "lictor", **data: Param
     ) -> None:
         """One line of the journal."""
-        at = self.tools.clock.wall()
+        self._telling.now()
+        self._write(kind, subject, reason, who, at=self.tools.clock.wall(), **data)
+
+    def _write(
+        self,
+        kind: str,
+        subject: str,
+        reason: Reason,
+        who: str = "lictor",
+        *,
+        at: float,
+        **data: Param,
+    ) -> None:
         self.tools.store.record(
             at=at, kind=kind, subject=subject, reason=reason, who=who, data=data
         )

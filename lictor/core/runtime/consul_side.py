@@ -213,12 +213,13 @@ class ConsulSide:
         group, whoever takes the place over has it before this returns.
         """
         registrar = self._registrar
+        if registrar is None or not registrar.good:
+            return
         ids = self.groups.entries_of(key)
-        if registrar is not None:
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LEAVES):
-                    while any(registrar.gives_out(service_id) for service_id in ids):
-                        await registrar.heard.wait()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_LEAVES):
+                while any(registrar.gives_out(service_id) for service_id in ids):
+                    await registrar.heard.wait()
 
     def holds(self, key: ServiceKey) -> bool | None:
         """Whether the local Consul agent has its entry; None: not known."""
