@@ -177,7 +177,7 @@ def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     match request:
         case {"op": str(op), "args": dict(args)}:
             return op, args
-        case {"op": str(op)}:
+        case {"op": str(op)} if "args" not in request:
             return op, {}
     raise UsageError('The request is not of the form {"op": "...", "args": {...}}.')
 

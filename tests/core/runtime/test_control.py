@@ -127,11 +127,16 @@ async def test_an_error_carries_code_message_hint_and_exit_code(path):
         b"[]\n",
         b'{"args": {}}\n',
         b'{"op": 7}\n',
+        b'{"op": "down", "args": ["keep"]}\n',
+        b'{"op": "down", "args": null}\n',
         b'{"op": "status", "args": {}\n',
         b"[" * 100_000 + b"\n",
         b'{"op": "' + b"x" * 300_000 + b'"}\n',
     ],
-    ids=["text", "bytes", "list", "no-op", "number", "half", "deep", "long"],
+    ids=[
+        *("text", "bytes", "list", "no-op", "number", "args-list", "args-null"),
+        *("half", "deep", "long"),
+    ],
 )
 async def test_what_is_no_request_is_a_usage_error_and_reaches_nobody(path, desk, raw):
     (answer,) = await say(path, raw)
