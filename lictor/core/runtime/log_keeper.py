@@ -59,19 +59,23 @@ class LogKeeper:
     async def attend(self) -> None:
         """Look after the logs until cancelled."""
         rounds = _Rounds()
+        names: dict[Path, str] = {}
         work: asyncio.Future[float] | None = None
         try:
             await asyncio.sleep(_FIRST)
             while True:
                 runners = {path: one for one in self._runners() if (path := one.log_path())}
                 limits = {path: one.spec.log for path, one in runners.items()}
+                # One that was taken out of the config is looked after until the next sweep.
+                names = {path: name for path, name in names.items() if rounds.knows(path)}
+                names |= {path: str(one.key) for path, one in runners.items()}
                 lost: Lost = []
                 work = asyncio.ensure_future(
                     asyncio.to_thread(rounds.go, limits, self._clock.wall(), lost)
                 )
                 delay = await asyncio.shield(work)
                 for path, what in lost:
-                    self._count(str(runners[path].key), what)
+                    self._count(names[path], what)
                 self._tell()
                 await asyncio.sleep(_SOONEST)
                 await _stirring(rounds.watch.fd, delay - _SOONEST)
@@ -138,6 +142,10 @@ class _Rounds:
         self._busy: dict[Path, WatchedLog] = {}
         self._folders: set[Path] = set()
         self._sweep_at = 0.0
+
+    def knows(self, path: Path) -> bool:
+        """Whether a log may still be looked at. Asked between two rounds."""
+        return path in self._all
 
     def go(self, wanted: Mapping[Path, LogSpec], wall: float, lost: Lost) -> float:
         """Look at what stirred and at what grows; gives the seconds until the next round."""

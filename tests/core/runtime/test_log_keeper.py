@@ -143,6 +143,30 @@ async def test_lines_lost_to_a_full_disk_are_written_down_once(folder, keep, mon
     assert read_state(log).lost_lines >= reason.params["lines"]
 
 
+async def test_a_service_that_goes_while_its_lines_are_lost_ends_no_keeping(
+    folder, keep, monkeypatch
+):
+    """What was taken out of the config is remembered by the rounds until their next sweep."""
+
+    def full(*_args):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(rotation, "append", full)
+    monkeypatch.setattr(log_keeper, "_SWEEP", 3600.0)
+    log = folder / "a.log"
+    log.write_bytes(b"begun\n")
+    kept = keep("a", "b", max_size=64 * KIB, keep=5)
+    await until(lambda: entries(log))
+    del kept.runners[0]
+    await asyncio.sleep(0.2)
+    with log.open("ab") as file:
+        file.write(b"".join(map(line, range(2000))))
+    await until(lambda: kept.task.done() or log.stat().st_size <= 64 * KIB)
+    await until(lambda: kept.task.done() or kept.said)
+    ((kind, subject, reason),) = kept.said
+    assert (kind, subject, reason.code) == ("store", "a", "log.lost")
+
+
 async def test_without_watches_of_the_kernel_logs_are_kept_all_the_same(folder, keep, monkeypatch):
     monkeypatch.setattr(FileWatch, "_add", lambda *_: -1)
     log = folder / "a.log"
