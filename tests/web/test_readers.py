@@ -71,6 +71,26 @@ def test_one_reads_events_of_ones_own_services_only(site, anna, guest):
     assert {row["sentence"] for row in seen} == {None}
 
 
+def test_pages_of_ones_own_events_have_the_size_asked_for_and_miss_none(site, anna):
+    for name, times in (("brain", 5), ("tts", 2), ("brain", 3)):
+        for number in range(times * 2):
+            verb = "register" if number % 2 else "unregister"
+            site.agent.ask(verb, {"names": [name]})
+    path = "/admin/events?kind=verb"
+    whole = [row["id"] for row in anna.get(f"{path}&lines=500").json()["events"]]
+    assert len(whole) >= 16
+    paged: list[int] = []
+    more = True
+    before = ""
+    while more:
+        page = anna.get(f"{path}&lines=7{before}").json()
+        ids = [row["id"] for row in page["events"]]
+        assert len(ids) <= 7
+        paged = ids + paged
+        more, before = page["more"], f"&before={page['next']}"
+    assert paged == whole
+
+
 def test_a_stream_shows_each_reader_what_the_page_shows(anna, guest):
     for client, pid in ((anna, True), (guest, False)):
         with events(client, "/admin/services/stream") as stream:

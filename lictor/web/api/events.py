@@ -77,6 +77,9 @@ async def page(
         place = told["next"]
         if place is None or len(found) >= lines:
             break
+    if len(found) > lines:  # the next page begins where this one ends
+        found = found[-lines:]
+        place = found[0]["id"]
     return answer({"events": found, "more": place is not None, "next": place})
 
 
