@@ -265,7 +265,11 @@ def test_register_and_unregister_work_without_an_agent(make_agent: MakeAgent, co
     catalog.wait_passing(name, entry_id)
     env = {"LICTOR_CONFIG": str(agent.config)}
     assert agent.down("--keep").code == 0
-    assert agent.cli("unregister", name, env=env).code == 0
+    forged = {"lictor-owner": agent.id, "lictor-member": "no name"}
+    entry = {"ID": unique("forged"), "Name": unique("forged"), "Meta": forged}
+    assert consul.raw("PUT", "/v1/agent/service/register", entry).status == 200
+    unregistered = agent.cli("unregister", name, env=env)
+    assert unregistered.code == 0, unregistered.err
     catalog.wait_gone(name, entry_id)
     assert agent.cli("register", name, env=env).code == 0
     catalog.wait_passing(name, entry_id)  # Consul asks the service, which was kept

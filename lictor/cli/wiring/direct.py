@@ -44,6 +44,7 @@ from lictor.core.model.state import Health, Phase, ServiceState
 from lictor.core.planning.groups import MEMBER_META
 from lictor.core.planning.registration import Owner, wanted
 from lictor.core.runtime import views
+from lictor.core.runtime.codec import key_from
 from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.reconciler import keys_named
 
@@ -98,8 +99,8 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
         ours: dict[ServiceKey, list[str]] = {}
         for service_id, there in seen.services.items():
             if there.meta.get(OWNER_META) == owner.uuid:
-                member = there.meta.get(MEMBER_META)  # under its group's name
-                key = ServiceKey.parse(member) if member else _key_of(service_id, owner)
+                member = key_from(there.meta.get(MEMBER_META, ""))  # under its group's name
+                key = member or _key_of(service_id, owner)
                 ours.setdefault(key, []).append(service_id)
         chosen = keys_named(wanted_names, ours) if names else list(ours)
         if names and not chosen:

@@ -11,10 +11,12 @@ from typing import TYPE_CHECKING, Any
 from lictor.core.errors import ConsulUnreachable
 from lictor.core.model.names import ServiceKey, registration_id
 from lictor.core.model.reason import Reason, because
+from lictor.core.model.registration import OWNER_META
 from lictor.core.planning.groups import MEMBER_META
 from lictor.core.planning.leftout import left_out, stands_by
 from lictor.core.ports import Instance
 from lictor.core.runtime import views
+from lictor.core.runtime.codec import key_from
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.finder import Found
 
@@ -103,13 +105,13 @@ def _of_agent(agent: Agent, one: Instance, tag: str | None, found: Found) -> dic
 
 def _own_since(agent: Agent, one: Instance) -> float | None:
     """For what runs here, the runner knows exactly."""
-    if one.meta.get("lictor-owner") != agent.owner.uuid:
+    if one.meta.get(OWNER_META) != agent.owner.uuid:
         return None
     member = one.meta.get(MEMBER_META)
-    key = ServiceKey(one.service, one.meta.get("lictor-instance", ""))
+    key: ServiceKey | None = ServiceKey(one.service, one.meta.get("lictor-instance", ""))
     if member is not None:
-        key = ServiceKey.parse(member)
-    runner = agent.reconciler.runners.get(key)
+        key = key_from(member)  # None: whoever wrote that, it was not us
+    runner = agent.reconciler.runners.get(key) if key is not None else None
     if runner is None:
         return None
     state, clock = runner.state, agent.tools.clock
