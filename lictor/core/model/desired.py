@@ -22,6 +22,14 @@ class DesiredState(StrEnum):
     MAINTENANCE = "maintenance"  # leave the process, make its check critical
 
 
+#: What each verb asks for; a restart asks for a new run besides.
+AFTER_VERB: Mapping[str, DesiredState] = {
+    "start": DesiredState.RUNNING,
+    "stop": DesiredState.STOPPED,
+    "restart": DesiredState.RUNNING,
+}
+
+
 class Source(StrEnum):
     """Who decided it."""
 

@@ -65,6 +65,10 @@ class ServiceKey(NamedTuple):
         name, at, instance = raw.partition("@")
         return cls(canonical(name), canonical(instance) if at else "")
 
+    def meant_by(self, name: ServiceKey) -> bool:
+        """Whether a name as typed means this service: `piper` means all its instances."""
+        return self == name or (self.name == name.name and not name.instance)
+
 
 def registration_id(node: str, key: ServiceKey) -> str:
     """The Consul service id of a service of ours: `lictor:<node>:<name>[:<instance>]`."""

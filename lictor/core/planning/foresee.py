@@ -11,7 +11,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
-from lictor.core.model.desired import Desired, DesiredService, DesiredState, Source
+from lictor.core.model.desired import AFTER_VERB, Desired, DesiredService, Source
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.plan import Action, Verb
 from lictor.core.model.state import Identity, Phase, ServiceState
@@ -26,8 +26,7 @@ def ordered(
     desired: Desired, keys: Iterable[ServiceKey], verb: str, *, by: str, wall: float
 ) -> dict[ServiceKey, DesiredService]:
     """What would be desired after `verb` (start, stop, restart) was ordered for these services."""
-    state = DesiredState.STOPPED if verb == "stop" else DesiredState.RUNNING
-    after = dict(desired)
+    state, after = AFTER_VERB[verb], dict(desired)
     for key in keys:
         want = desired[key]
         again = wall if verb == "restart" else want.restart_wall

@@ -34,6 +34,7 @@ from lictor.core.planning.order import instances_of
 
 Actual = Mapping[ServiceKey, ServiceState]
 
+_LATER = 0.001  # seconds; orders are written to the millisecond
 _AT_REST = ServiceState()
 _BEFORE_READY = frozenset({Phase.STOPPED, Phase.QUEUED, Phase.STARTING})
 _HANDS_OFF = frozenset({Phase.STOPPING, Phase.UNKNOWN})
@@ -203,6 +204,16 @@ def ordered_again(want: DesiredService, state: ServiceState) -> bool:
     if want.restart_wall is None or want.restart_wall == state.operator_restart_wall:
         return False
     return state.started_wall is None or want.restart_wall > state.started_wall
+
+
+def order_wall(keys: Iterable[ServiceKey], desired: Desired, actual: Actual, wall: float) -> float:
+    """When an order is given: now, and after what it shall renew, even if the clock went back."""
+    newest = wall
+    for key in keys:
+        want, state = desired.get(key), actual.get(key, _AT_REST)
+        ordered = want.restart_wall if want is not None else None
+        newest = max(newest, *((one or 0.0) + _LATER for one in (state.started_wall, ordered)))
+    return newest
 
 
 def start_reason(want: DesiredService) -> Reason:

@@ -30,7 +30,7 @@ async def all_nodes(agent: Agent, names: Sequence[ServiceKey] = ()) -> dict[str,
     rows += [
         agent.view(key, usage) | {"agent_state": "running", "agent_age_s": 0.0}
         for key in here
-        if not names or any(nodes_view.meant(key, name) for name in names)
+        if not names or any(key.meant_by(name) for name in names)
     ]
     rows.sort(key=lambda row: (row["node"], row["name"], row["instance"] or ""))
     return {"nodes": [nodes_view.node_record(one, wall) for one in seen], "services": rows}

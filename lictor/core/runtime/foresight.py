@@ -12,11 +12,13 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from lictor.core.errors import Refused, UsageError
+from lictor.core.errors import Refused
 from lictor.core.model.names import ServiceKey
 from lictor.core.planning.foresee import foresee, ordered
+from lictor.core.planning.reconcile import order_wall
 from lictor.core.runtime import views
 from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.order_words import verb_of
 from lictor.core.runtime.refusals import (
     held_against,
     hurt_by,
@@ -30,7 +32,6 @@ if TYPE_CHECKING:
 
 EVERY = 30.0  # seconds between two samples
 KEPT = 30  # samples: fifteen minutes
-_VERBS = ("start", "stop", "restart")
 _MIB = 1024 * 1024
 
 
@@ -73,9 +74,7 @@ class Foresight:
         `steps` in order; `hurts`: running services that need one that would stop; `held`: those that
         would be left alone; `refused`: why it would not be done at all.
         """
-        verb, names = str(args.get("verb")), list(args.get("names") or [])
-        if verb not in _VERBS:
-            raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
+        verb, names = verb_of(args), list(args.get("names") or [])
         agent = self._agent
         await agent.gpus.refreshed()
         keys = services_meant(agent, names)
@@ -109,12 +108,7 @@ class Foresight:
         agent = self._agent
         clock, desired = agent.tools.clock, agent.reconciler.desired
         actual = agent.reconciler.actual()
-        wall = max(
-            clock.wall(),
-            # As an order is dated: after what it renews, even if the clock went back.
-            *((actual[key].started_wall or 0.0) + 1.0 for key in keys if key in actual),
-            0.0,
-        )
+        wall = order_wall(keys, desired, actual, clock.wall())
         after = ordered(desired, keys, verb, by=who, wall=wall)
         board = agent.gpus.board()
         told = board if board is None or verb == "stop" else board.as_ordered(keys)
@@ -125,13 +119,7 @@ class Foresight:
             if step.service not in keys
         }
         return [
-            {
-                "action": step.verb.value,
-                "service": str(step.service),
-                "reason": step.reason.code,
-                "reason_params": dict(step.reason.params),
-                "sentence": views.say(step.reason),
-            }
+            views.step(step)
             for step in foresee(after, actual, clock.now(), wall=wall, board=told)
             if (step.verb, step.service) not in anyway
         ]

@@ -135,11 +135,7 @@ class HoldOrders:
 
     def _covered(self, key: ServiceKey) -> list[ServiceKey]:
         """The holds that a released name means: its own, and those of its instances."""
-        return [
-            held
-            for held in self._agent.holds.held
-            if held == key or (not key.instance and held.name == key.name)
-        ]
+        return [held for held in self._agent.holds.held if held.meant_by(key)]
 
     def _refuse_anothers(self, key: ServiceKey, who: str) -> None:
         holds, wall = self._agent.holds.held, self._agent.tools.clock.wall()

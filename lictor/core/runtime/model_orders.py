@@ -117,13 +117,7 @@ class ModelOrders:
             "usual_s": agent.models.loads.usual(key, model),
             "hurts": [str(each) for each in hurt_by(agent, [key])],
             "steps": [
-                {
-                    "action": step.verb.value,
-                    "service": str(step.service),
-                    "reason": step.reason.code,
-                    "reason_params": dict(step.reason.params),
-                    "sentence": views.say(step.reason),
-                }
+                views.step(step)
                 for step in foresee(after, actual, now, wall=wall)
                 if (step.verb, step.service) not in anyway
             ],

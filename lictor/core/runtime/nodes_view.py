@@ -98,13 +98,8 @@ def service_records(
         service_record(seen, key, seen.services[key], wall)
         for seen in nodes
         for key in sorted(seen.services)
-        if not wanted or any(meant(key, name) for name in wanted)
+        if not wanted or any(key.meant_by(name) for name in wanted)
     ]
-
-
-def meant(key: ServiceKey, name: ServiceKey) -> bool:
-    """Whether a name as typed means this service: `piper` means all its instances."""
-    return key == name or (key.name == name.name and not name.instance)
 
 
 def _why(node: str, state: str, age: float | None) -> Reason | None:

@@ -7,11 +7,20 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Any
 
-from lictor.core.model.desired import DesiredChange
+from lictor.core.errors import UsageError
+from lictor.core.model.desired import AFTER_VERB, DesiredChange
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.secret import shown, shown_document
 
 _WORDS = {"running": "start", "stopped": "stop"}
+
+
+def verb_of(args: dict[str, Any]) -> str:
+    """The verb of an order; raises `UsageError` for a word that is none."""
+    verb = str(args.get("verb"))
+    if verb not in AFTER_VERB:
+        raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
+    return verb
 
 
 def result_word(result: dict[str, Any], written: str, *, waited: bool) -> str:

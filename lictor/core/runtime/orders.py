@@ -14,18 +14,19 @@ from typing import Any
 
 from lictor.core.config.params import bad_value
 from lictor.core.errors import ConsulUnreachable, UsageError
-from lictor.core.model.desired import DesiredChange, DesiredState, Override
+from lictor.core.model.desired import AFTER_VERB, DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
 from lictor.core.model.secret import is_secret
 from lictor.core.model.state import Phase
+from lictor.core.planning.reconcile import order_wall
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.hold_orders import HoldOrders, once_on_disk, until_from
 from lictor.core.runtime.meant import services_meant
 from lictor.core.runtime.one_run import typed
-from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, unix
+from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, unix, verb_of
 from lictor.core.runtime.outcomes import Order
 from lictor.core.runtime.refusals import (
     Handler,
@@ -39,8 +40,6 @@ from lictor.core.runtime.refusals import (
 from lictor.core.runtime.remote_orders import RemoteOrders, Verb
 from lictor.core.runtime.waiting import Goal, wait_for
 
-_VERBS = {"start": "running", "stop": "stopped", "restart": "running"}
-_LATER = 0.001  # seconds; orders are written to the millisecond
 _SETTLE = 2.0  # seconds for KV's own watch to bring a change back
 
 
@@ -76,10 +75,7 @@ class Orders:
         self.ops["wait"] = self._wait
 
     async def _change(self, args: dict[str, Any], who: str, emit: Emit) -> Any:
-        verb = str(args.get("verb"))
-        if verb not in _VERBS:
-            raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
-        names, agent = args.get("names") or [], self._agent
+        verb, names, agent = verb_of(args), args.get("names") or [], self._agent
         if args.get("node") not in {None, "", agent.node}:
             reason, yes, wait = (
                 str(args.get("reason") or ""),
@@ -123,13 +119,9 @@ class Orders:
         return [done[key] if key in done else self._held_row(key, verb) for key in keys]
 
     def _moment(self, keys: Iterable[ServiceKey]) -> str:
-        """When an order is given: now, and after what it shall renew, even if the clock went back."""
-        reconciler, newest = self._agent.reconciler, self._agent.tools.clock.wall()
-        for key in keys:
-            started = reconciler.runners[key].state.started_wall or 0.0
-            ordered = reconciler.desired[key].restart_wall or 0.0
-            newest = max(newest, started + _LATER, ordered + _LATER)
-        return rfc3339(datetime.fromtimestamp(newest, UTC))
+        reconciler, wall = self._agent.reconciler, self._agent.tools.clock.wall()
+        wall = order_wall(keys, reconciler.desired, reconciler.actual(), wall)
+        return rfc3339(datetime.fromtimestamp(wall, UTC))
 
     def _until(self, args: dict[str, Any]) -> str | None:
         until = until_from(args, self._agent.tools.clock.wall())
@@ -151,7 +143,7 @@ class Orders:
         agent = self._agent
         want = agent.reconciler.desired[key]
         state = agent.reconciler.runners[key].state
-        target = DesiredState(_VERBS[asked.verb])
+        target = AFTER_VERB[asked.verb]
         change = DesiredChange(
             state=target.value, by=asked.who, reason=asked.reason, until=asked.until
         )

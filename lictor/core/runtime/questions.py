@@ -96,10 +96,7 @@ class Questions:
                 "reason_params": dict(lease.params),
             },
             "web": agent.web_url,
-            "warnings": [
-                {"sentence": views.say(why), "reason": why.code, "reason_params": dict(why.params)}
-                for why in self._warnings()
-            ],
+            "warnings": [views.told(why) for why in self._warnings()],
         }
 
     async def _nodes(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
@@ -137,14 +134,7 @@ class Questions:
     async def _plan(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         await self._agent.gpus.refreshed()
         return [
-            {
-                "action": action.verb.value,
-                "service": str(action.service),
-                "reason": action.reason.code,
-                "reason_params": dict(action.reason.params),
-                "sentence": views.say(action.reason),
-            }
-            for action in self._agent.reconciler.preview().actions
+            views.step(action) for action in self._agent.reconciler.preview().actions
         ] + self._held_plan()
 
     def _held_plan(self) -> list[dict[str, Any]]:
@@ -153,7 +143,7 @@ class Questions:
         if held is None:
             return []
         why = held_reason(held)
-        row = {"reason": why.code, "reason_params": dict(why.params), "sentence": views.say(why)}
+        row = views.told(why)
         return [{"action": "held", "service": str(key), **row} for key in held.services]
 
     async def _health(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:

@@ -101,7 +101,7 @@ def _documents(
     return [
         (other, document)
         for other, document in sorted(seen.services.items())
-        if other == key or (not key.instance and other.name == key.name)
+        if other.meant_by(key)
     ]
 
 

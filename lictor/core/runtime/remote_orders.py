@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from lictor.core.errors import ConsulUnreachable, NoSuchService, Refused, TimedOut, UsageError
-from lictor.core.model.desired import DesiredChange
+from lictor.core.model.desired import AFTER_VERB, DesiredChange
 from lictor.core.model.names import BadName, ServiceKey, is_label
 from lictor.core.model.node import NodeSeen
 from lictor.core.model.reason import because
@@ -23,11 +23,10 @@ from lictor.core.ports import ConsulPorts
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
-from lictor.core.runtime.nodes_view import agent_state, meant, service_record, unix
+from lictor.core.runtime.nodes_view import agent_state, service_record, unix
 
 ALL_NODES = "_all"
 
-_TARGETS = {"start": "running", "stop": "stopped", "restart": "running"}
 _LOOK = 0.5  # seconds between two looks at what the others publish
 _ROUNDED = 0.001  # seconds: orders are written to the millisecond
 _STUCK = frozenset({"failed", "backoff"})
@@ -207,7 +206,7 @@ def _places(nodes: Mapping[str, NodeSeen], names: Sequence[object], node: str) -
             wanted = ServiceKey.parse(str(name))
         except BadName as error:
             raise NoSuchService(f"No service {name!r}: {error}.") from None
-        there = [Place(*one) for one in everywhere if meant(one[1], wanted)]
+        there = [Place(*one) for one in everywhere if one[1].meant_by(wanted)]
         if not there:
             have = ", ".join(sorted({str(key) for _, key in everywhere})) or "none"
             where = "any node" if node == ALL_NODES else f"node {node}"
@@ -258,7 +257,7 @@ def _change(
 ) -> DesiredChange:
     """The change of a document that a verb means; a document has one end for all it says."""
     change = DesiredChange(
-        state=_TARGETS[verb.name],
+        state=AFTER_VERB[verb.name].value,
         by=verb.who,
         reason=verb.reason,
         until=verb.until,
@@ -288,7 +287,7 @@ def _outcome(verb: Verb, seen: NodeSeen | None, place: Place) -> str:
         return "done" if verb.name == "stop" else "failed"
     if document.get("refused"):
         return "failed"
-    phase, target = document.get("phase"), _TARGETS[verb.name]
+    phase, target = document.get("phase"), AFTER_VERB[verb.name]
     if document.get("desired") != target:
         # Not read yet; or the node's own word stands over the one for all nodes.
         overruled = place.shared and document.get("source") in {"kv_node", "hold"}

@@ -13,6 +13,7 @@ from typing import Any
 from lictor.core.locales import render
 from lictor.core.model.desired import DesiredService, DesiredState, Source
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.plan import Action
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.secret import shown
 from lictor.core.model.spec import ParamRef, ServiceSpec
@@ -46,6 +47,11 @@ def say(reason: Reason, language: str = "en") -> str:
 def told(reason: Reason) -> dict[str, Any]:
     """One reason in the three fields in which every record has it."""
     return {"sentence": say(reason), "reason": reason.code, "reason_params": dict(reason.params)}
+
+
+def step(action: Action) -> dict[str, Any]:
+    """One step of a plan, as `lictor plan` and every preview show it."""
+    return {"action": action.verb.value, "service": str(action.service), **told(action.reason)}
 
 
 @cache

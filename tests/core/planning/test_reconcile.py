@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lictor.core.model.desired import Source
 from lictor.core.model.reason import because
 from lictor.core.model.spec import HealthSpec
 from lictor.core.model.state import Phase
-from lictor.core.planning.reconcile import plan
+from lictor.core.planning.reconcile import order_wall, plan
 from tests.core.build import HTTP, NOW, WALL, desired, key, now_in, spec, steps, want
 
 RUNNING = ("starting", "ready", "unhealthy")
@@ -262,6 +264,19 @@ def test_an_order_from_a_clock_that_runs_ahead_acts_once():
     assert steps(order, {"piper": now_in("ready")})["piper"][0] == "restart"
     acted = now_in("ready", operator_restart_wall=ahead)
     assert steps(order, {"piper": acted}) == {}
+
+
+@pytest.mark.parametrize("restarted", [None, WALL + 7200])
+def test_an_order_renews_what_it_is_about_even_if_the_clock_went_back(restarted):
+    before = want(restart_wall=restarted)
+    state = now_in("ready", started_wall=WALL + 3600, operator_restart_wall=restarted)
+    actual = {key("piper"): state}
+    when = order_wall([key("piper")], desired(before), actual, WALL)
+    again = desired(replace(before, restart_wall=when))
+    assert steps(again, actual)["piper"][0] == "restart"
+    assert when < WALL + 7201
+    gone = {key("piper"): now_in("stopping", started_wall=WALL - 60)}
+    assert order_wall([key("piper"), key("ghost")], {}, gone, WALL) == WALL
 
 
 @pytest.mark.parametrize(
