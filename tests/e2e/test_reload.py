@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import copy
+import json
+import os
 import signal
+import subprocess
 
 import pytest
 
 from tests.e2e.conftest import MakeAgent
-from tests.e2e.world import Catalog, web
-from tests.support.agent import argv_of, unique, wait_until
-from tests.support.children import alive
+from tests.e2e.world import Catalog, plain, service, web
+from tests.support.agent import PATIENCE, argv_of, unique, wait_until
+from tests.support.children import alive, child
 from tests.support.consul import ConsulServer
 
 pytestmark = pytest.mark.consul
@@ -57,6 +60,52 @@ def test_a_reload_touches_only_what_changed(make_agent: MakeAgent, consul: Consu
     assert catalog.entries(same)[agent.entry_id(same)]["Service"]["ModifyIndex"] == entry
     actual = f"lictor/actual/{agent.node}/{gone}"
     wait_until(lambda: consul.get_kv(actual) is None, what="its record is gone")
+
+
+def test_what_was_removed_and_still_stops_is_stopped_already_and_cannot_be_started(
+    make_agent: MakeAgent,
+):
+    slow, stays = unique("slow"), unique("stays")
+    services = {
+        slow: service(
+            child("slow-term", seconds=PATIENCE), stop={"timeout": f"{PATIENCE}s", "pause": "0s"}
+        ),
+        stays: plain(),
+    }
+    agent = make_agent(services, sections={"consul": {"embedded": "never"}}).start()
+    agent.wait_ready(slow, stays)
+    pid, other = agent.service_pid(slow), agent.service_pid(stays)
+    agent.configure({stays: services[stays]})
+    assert agent.cli("reload").code == 0
+    assert agent.wait_phase(slow, "stopping")["reason"] == "config.removed"
+
+    for verb in ("start", "restart"):
+        refused = agent.cli(verb, slow)
+        assert refused.code == 4, refused.err
+        assert f"{slow} is no longer defined in config.yml" in refused.err
+        preview = agent.ask("preview", {"verb": verb, "names": [slow]})
+        assert (preview["steps"], preview["refused"]["code"]) == ([], "service.unknown")
+        # Those that are left can be moved all the same.
+        steps = agent.ask("preview", {"verb": verb, "names": []})["steps"]
+        assert {step["service"] for step in steps} == ({stays} if verb == "restart" else set())
+    assert [row["service"] for row in agent.ask("change", {"verb": "restart"})] == [stays]
+    wait_until(lambda: agent.row(stays)["pid"] not in {None, other})
+
+    assert agent.ask("preview", {"verb": "stop", "names": [slow]})["steps"] == []
+    (stopped,) = agent.cli("stop", slow, "-o", "json").json
+    assert (stopped["result"], stopped["phase"]) == ("already", "stopping")
+    assert stopped["reason"] == "config.removed"
+    with agent.command("stop", slow, "--wait", "-o", "json") as waiting:
+        with pytest.raises(subprocess.TimeoutExpired):
+            waiting.wait(2)  # it is no answer to say so before it has ended
+        os.kill(pid, signal.SIGKILL)
+        out, _ = waiting.communicate(timeout=PATIENCE)
+    assert waiting.returncode == 0
+    (ended,) = json.loads(out)
+    assert (ended["result"], ended["phase"]) == ("already", "stopped")
+    assert ended["sentence"]
+    wait_until(lambda: slow not in {row["name"] for row in agent.status()})
+    assert agent.cli("stop", slow).code == 4
 
 
 def test_a_wrong_file_changes_nothing_and_is_told_with_its_place(

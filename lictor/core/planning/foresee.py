@@ -25,10 +25,15 @@ _DEEDS = frozenset({Verb.START, Verb.STOP, Verb.RESTART, Verb.BLOCK, Verb.FORGET
 def ordered(
     desired: Desired, keys: Iterable[ServiceKey], verb: str, *, by: str, wall: float
 ) -> dict[ServiceKey, DesiredService]:
-    """What would be desired after `verb` (start, stop, restart) was ordered for these services."""
+    """What would be desired after `verb` (start, stop, restart) was ordered for these services.
+
+    Of what is no longer desired at all nothing can be ordered.
+    """
     state, after = AFTER_VERB[verb], dict(desired)
     for key in keys:
-        want = desired[key]
+        want = desired.get(key)
+        if want is None:
+            continue
         again = wall if verb == "restart" else want.restart_wall
         source = want.source if want.state is state and verb != "restart" else Source.KV_NODE
         after[key] = replace(

@@ -12,12 +12,12 @@ import asyncio
 from collections import deque
 from typing import TYPE_CHECKING, Any
 
-from lictor.core.errors import Refused
+from lictor.core.errors import NoSuchService, Refused
 from lictor.core.model.names import ServiceKey
 from lictor.core.planning.foresee import foresee, ordered
 from lictor.core.planning.reconcile import order_wall
 from lictor.core.runtime import views
-from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.meant import services_meant, services_to_order
 from lictor.core.runtime.order_words import verb_of
 from lictor.core.runtime.refusals import (
     held_against,
@@ -77,12 +77,12 @@ class Foresight:
         verb, names = verb_of(args), list(args.get("names") or [])
         agent = self._agent
         await agent.gpus.refreshed()
-        keys = services_meant(agent, names)
-        refused = None
+        keys, refused = services_meant(agent, names), None
         try:
+            keys = services_to_order(agent, names, verb)
             if names:
                 refuse_infrastructure(agent, keys)
-        except Refused as error:
+        except (NoSuchService, Refused) as error:
             refused = {"code": error.code, "params": {}, "sentence": error.message}
         holds = {key: held_against(agent, key, verb) for key in keys}
         moved = [key for key in keys if holds[key] is None]

@@ -37,3 +37,23 @@ def services_meant(
             raise NoSuchService(f"No service {name!r} on this node.", hint=f"There are: {have}.")
         found.update(dict.fromkeys(keys))
     return list(found)
+
+
+def services_to_order(agent: Agent, names: Iterable[object], verb: str) -> list[ServiceKey]:
+    """The same for an order: what the config has no more and still stops cannot be started again.
+
+    It is left out where others are meant too, and refused where it was named: raises `NoSuchService`.
+    To stop it is no mistake.
+    """
+    names, desired = list(names), agent.reconciler.desired
+    keys = services_meant(agent, names)
+    if verb == "stop":
+        return keys
+    for name in names:
+        meant = services_meant(agent, [name])
+        if not any(key in desired for key in meant):
+            raise NoSuchService(
+                f"{name} is no longer defined in config.yml, and is stopping.",
+                hint="Write it there again, then: lictor reload.",
+            )
+    return [key for key in keys if key in desired]

@@ -24,7 +24,7 @@ from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.hold_orders import HoldOrders, once_on_disk, until_from
-from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.meant import services_meant, services_to_order
 from lictor.core.runtime.one_run import typed
 from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, unix, verb_of
 from lictor.core.runtime.outcomes import Order
@@ -38,7 +38,7 @@ from lictor.core.runtime.refusals import (
     told,
 )
 from lictor.core.runtime.remote_orders import RemoteOrders, Verb
-from lictor.core.runtime.waiting import Goal, wait_for
+from lictor.core.runtime.waiting import Goal, ended_for_good, wait_for
 
 _SETTLE = 2.0  # seconds for KV's own watch to bring a change back
 
@@ -84,7 +84,7 @@ class Orders:
             )
             order = Verb(verb, who, reason, self._until(args), yes, bool(wait), limit_of(args))
             return await RemoteOrders(agent).change(order, str(args["node"]), names, emit)
-        keys = services_meant(agent, names)
+        keys = services_to_order(agent, names, verb)
         if names:
             refuse_infrastructure(agent, keys)
             refuse_held(agent, keys, verb)
@@ -141,8 +141,10 @@ class Orders:
     def _order_for(self, key: ServiceKey, asked: _Asked) -> DesiredChange | None:
         """The change of the document that this verb means; None when it is so already."""
         agent = self._agent
-        want = agent.reconciler.desired[key]
-        state = agent.reconciler.runners[key].state
+        want, runner = agent.reconciler.desired.get(key), agent.reconciler.runners.get(key)
+        if want is None or runner is None:
+            return None  # no longer in the config: it is being stopped anyway
+        state = runner.state
         target = AFTER_VERB[asked.verb]
         change = DesiredChange(
             state=target.value, by=asked.who, reason=asked.reason, until=asked.until
@@ -331,11 +333,13 @@ class Orders:
         return ServiceKey.parse(str(args.get("name")))
 
     def _result(self, key: ServiceKey) -> dict[str, Any]:
-        state = self._agent.reconciler.runners[key].state
+        runner = self._agent.reconciler.runners.get(key)
+        if runner is None:
+            return {**ended_for_good(key), "outcome": ""}
         record = self._agent.view(key, {})
         return {
             "service": str(key),
-            "phase": state.phase.value,
+            "phase": runner.state.phase.value,
             "sentence": record["sentence"],
             "reason": record["reason"],
             "reason_params": record["reason_params"],

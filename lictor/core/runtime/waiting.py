@@ -9,8 +9,10 @@ from typing import TYPE_CHECKING, Any
 from lictor.core.errors import TimedOut
 from lictor.core.model.desired import DesiredService, DesiredState
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import because
 from lictor.core.model.state import Phase, ServiceState
 from lictor.core.planning.reconcile import ordered_again
+from lictor.core.runtime import views
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.logs import last_lines
 
@@ -80,7 +82,9 @@ def outcome_of(agent: Agent, key: ServiceKey, goal: Goal) -> str:
     runner = agent.reconciler.runners.get(key)
     want = agent.reconciler.desired.get(key)
     if runner is None or want is None:
-        return "done" if goal.phase is Phase.STOPPED else "failed"
+        if goal.phase is not Phase.STOPPED:
+            return "failed"
+        return "" if runner is not None and _may_run(runner.state) else "done"
     if goal.order and not in_force(want, goal):
         # Refused documents never come into force; one that was overruled is somebody else's word.
         return "failed" if want.refused is not None else ""
@@ -91,12 +95,16 @@ def outcome_of(agent: Agent, key: ServiceKey, goal: Goal) -> str:
 
 def _towards_stopped(want: DesiredService, state: ServiceState, goal: Goal) -> str:
     if want.state is DesiredState.STOPPED or goal.order:
-        return "" if state.phase.running or state.phase is Phase.UNKNOWN else "done"
+        return "" if _may_run(state) else "done"
     if state.phase is Phase.STOPPED and state.done:
         return "done"  # it ended by itself, as its policy allows
     # A program that runs to its end may do so any time; one that is always restarted never will.
     ends = want.state is DesiredState.RUNNING and want.spec.restart.policy != "always"
     return "" if ends and state.phase is not Phase.FAILED else "failed"
+
+
+def _may_run(state: ServiceState) -> bool:
+    return state.phase.running or state.phase is Phase.UNKNOWN
 
 
 def _towards_ready(agent: Agent, key: ServiceKey, want: DesiredService, goal: Goal) -> str:
@@ -135,6 +143,17 @@ def _never_comes(agent: Agent, key: ServiceKey) -> bool:
     return False
 
 
+def ended_for_good(key: ServiceKey) -> dict[str, Any]:
+    """The row of a service that was taken out of the config and has ended."""
+    why = because("config.removed")
+    return {
+        "service": str(key),
+        "phase": Phase.STOPPED.value,
+        **views.told(why),
+        "reasons": [{"code": why.code, "params": {}}],
+    }
+
+
 def _phase(agent: Agent, key: ServiceKey) -> str:
     runner = agent.reconciler.runners.get(key)
     return runner.state.phase.value if runner is not None else "gone"
@@ -143,7 +162,7 @@ def _phase(agent: Agent, key: ServiceKey) -> str:
 def _item(agent: Agent, key: ServiceKey, elapsed: float) -> dict[str, Any]:
     runner = agent.reconciler.runners.get(key)
     if runner is None:
-        return {"service": str(key), "phase": "stopped", "elapsed": round(elapsed, 1)}
+        return {**ended_for_good(key), "elapsed": round(elapsed, 1), "log": ""}
     record = agent.view(key, {})
     path = runner.log_path()
     lines = last_lines(path, 1) if path is not None and runner.state.phase.running else []

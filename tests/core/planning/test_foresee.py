@@ -67,6 +67,14 @@ def test_what_is_so_already_needs_nothing():
     assert deeds(desired, actual, desired, "start") == []
 
 
+def test_nothing_can_be_ordered_of_what_is_no_longer_defined():
+    desired, actual = world(redis=(), gone=())
+    gone = ServiceKey("gone")
+    del desired[gone]
+    for verb in ("start", "restart"):
+        assert deeds(desired, actual, [gone], verb) == [(Verb.STOP, "gone"), (Verb.FORGET, "gone")]
+
+
 @given(strategies.wanted(), strategies.actual(), st.sampled_from(["start", "stop", "restart"]))
 def test_it_ends_and_looking_ahead_changes_nothing(desired, actual, verb):
     before = (dict(desired), dict(actual))

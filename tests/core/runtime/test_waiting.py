@@ -106,6 +106,17 @@ async def test_a_restart_is_not_done_before_it_was_acted_on():
     assert await waiting == "done"
 
 
+@virtual
+async def test_what_was_removed_is_not_stopped_before_it_has_ended():
+    agent = Agent(want(state="stopped"), "stopping")
+    agent.reconciler.desired.clear()
+    waiting = asyncio.create_task(agent.wait(STOPPED))
+    await asyncio.sleep(5)
+    assert not waiting.done()
+    agent.be("stopped")
+    assert await waiting == "done"
+
+
 @pytest.mark.parametrize(("goal", "outcome"), [(STOPPED, "done"), (READY, "failed")])
 @virtual
 async def test_a_service_that_a_reload_removes_meanwhile_ends_the_wait(goal, outcome):
