@@ -407,6 +407,24 @@ def test_plan_and_gpu_say_what_would_happen(make_agent: MakeAgent, cards: Cards,
     assert "capability: 8.9" in shown
 
 
+def test_the_plan_of_a_switch_starts_nothing_for_which_there_is_no_room(
+    make_agent: MakeAgent, cards: Cards, stranger: int
+):
+    cards.add()
+    cards.hold(stranger, 16 * GIB)
+    big = unique("big")
+    model = {"params": {"model": {"default": "org/one"}}, "env": {"MODEL": "{param.model}"}}
+    agent = agent_on(make_agent, cards, {big: service("voice", cards, 12, **model)}).start()
+    agent.wait_phase(big, "blocked")
+    plan = agent.ask("model.plan", {"name": big, "model": "org/two"})
+    assert plan["before"] == "org/one"
+    assert [(step["action"], step["reason"]) for step in plan["steps"]] == []
+    cards.free_all(stranger)
+    agent.wait_ready(big)
+    plan = agent.ask("model.plan", {"name": big, "model": "org/two"})
+    assert [step["action"] for step in plan["steps"]] == ["restart"]
+
+
 def helper_of(agent: RunningAgent) -> int:
     """The process that talks to the driver."""
     for folder in Path("/proc").glob("[0-9]*"):

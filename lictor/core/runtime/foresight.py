@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
 from lictor.core.errors import NoSuchService, Refused
+from lictor.core.model.desired import Desired
 from lictor.core.model.names import ServiceKey
 from lictor.core.planning.foresee import foresee, ordered
 from lictor.core.planning.reconcile import order_wall
@@ -106,20 +108,36 @@ class Foresight:
 
     def _steps(self, keys: list[ServiceKey], verb: str, who: str) -> list[dict[str, Any]]:
         agent = self._agent
-        clock, desired = agent.tools.clock, agent.reconciler.desired
-        actual = agent.reconciler.actual()
-        wall = order_wall(keys, desired, actual, clock.wall())
+        desired = agent.reconciler.desired
+        wall = order_wall(keys, desired, agent.reconciler.actual(), agent.tools.clock.wall())
         after = ordered(desired, keys, verb, by=who, wall=wall)
-        board = agent.gpus.board()
-        told = board if board is None or verb == "stop" else board.as_ordered(keys)
-        # What is under way anyway is no consequence of this order.
-        anyway = {
-            (step.verb, step.service)
-            for step in foresee(desired, actual, clock.now(), wall=wall, board=board)
-            if step.service not in keys
-        }
-        return [
-            views.step(step)
-            for step in foresee(after, actual, clock.now(), wall=wall, board=told)
-            if (step.verb, step.service) not in anyway
-        ]
+        return consequences(agent, after, keys, wall=wall, pressed=() if verb == "stop" else keys)
+
+
+def consequences(
+    agent: Agent,
+    after: Desired,
+    moved: Collection[ServiceKey],
+    *,
+    wall: float,
+    pressed: Collection[ServiceKey] = (),
+) -> list[dict[str, Any]]:
+    """A row for each step that follows if `after` is what is desired of `moved`, in order.
+
+    `pressed` would be ordered to start: others may be stopped for them. `wall` is Unix seconds. Ask
+    `gpus.refreshed` before: what is known of the cards must be young enough to plan with.
+    """
+    reconciler, now = agent.reconciler, agent.tools.clock.now()
+    actual, board = reconciler.actual(), agent.gpus.board()
+    # What is under way anyway is no consequence of this.
+    anyway = {
+        (step.verb, step.service)
+        for step in foresee(reconciler.desired, actual, now, wall=wall, board=board)
+        if step.service not in moved
+    }
+    told_so = board.as_ordered(pressed) if board is not None else None
+    return [
+        views.step(step)
+        for step in foresee(after, actual, now, wall=wall, board=told_so)
+        if (step.verb, step.service) not in anyway
+    ]

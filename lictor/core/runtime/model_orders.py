@@ -18,13 +18,13 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
 from lictor.core.model.spec import ParamValue, ServiceSpec
 from lictor.core.planning import model_switch
-from lictor.core.planning.foresee import foresee
 from lictor.core.planning.model_names import PARAM, TRUST, model_problem, offers_choice
 from lictor.core.planning.model_switch import Stage, Switch
 from lictor.core.probes import hub_cache
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
+from lictor.core.runtime.foresight import consequences
 from lictor.core.runtime.meant import services_meant
 from lictor.core.runtime.order_words import limit_of
 from lictor.core.runtime.refusals import (
@@ -97,30 +97,19 @@ class ModelOrders:
 
     async def _plan(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
         """What a switch would lead to; nothing is changed."""
+        await self._agent.gpus.refreshed()
         key, spec = self._meant(args)
         agent, model = self._agent, str(args.get("model") or "")
         values = self._checked(key, spec, model, args)
-        clock, desired = agent.tools.clock, agent.reconciler.desired
-        want = desired[key]
-        after = {**desired, key: replace(want, spec=want.spec.with_params(values), by=who)}
-        actual = agent.reconciler.actual()
-        now, wall = clock.now(), clock.wall()
-        anyway = {
-            (step.verb, step.service)
-            for step in foresee(desired, actual, now, wall=wall)
-            if step.service != key
-        }
+        desired, wall = agent.reconciler.desired, agent.tools.clock.wall()
+        after = {**desired, key: replace(desired[key], spec=spec.with_params(values), by=who)}
         return {
             "service": str(key),
             "model": model,
             "before": agent.models.current(key),
             "usual_s": agent.models.loads.usual(key, model),
             "hurts": [str(each) for each in hurt_by(agent, [key])],
-            "steps": [
-                views.step(step)
-                for step in foresee(after, actual, now, wall=wall)
-                if (step.verb, step.service) not in anyway
-            ],
+            "steps": consequences(agent, after, [key], wall=wall),
         }
 
     # --- the switch -------------------------------------------------------------------------
