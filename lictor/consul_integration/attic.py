@@ -17,9 +17,8 @@ from lictor.consul_integration.discovery import ConsulDiscovery
 from lictor.consul_integration.lease import Lease
 from lictor.consul_integration.registry import ConsulRegistry
 from lictor.core.model.leftover import Listed
-from lictor.core.model.registration import OWNER_META
+from lictor.core.model.registration import NODE_META, OWNER_META
 
-_NODE_META = "lictor-node"
 _LIKE_OURS = "lictor:"
 _ALIVE = "serfHealth"  # the check that Consul itself gives to each node that has an agent
 
@@ -49,7 +48,7 @@ class ConsulAttic:
                 service=one.service,
                 node=one.node,
                 owner=one.meta.get(OWNER_META, ""),
-                lictor_node=one.meta.get(_NODE_META, ""),
+                lictor_node=one.meta.get(NODE_META, ""),
                 health=one.health,
                 here=one.node == here,
                 held=one.node == here and one.id in held,

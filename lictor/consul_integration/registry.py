@@ -25,6 +25,7 @@ from lictor.core.errors import Garbage, NoLeader
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.reason import because
 from lictor.core.model.registration import (
+    NODE_META,
     OWNER_META,
     CheckDef,
     Deregister,
@@ -128,7 +129,7 @@ class ConsulRegistry:
         lease, owner = self._lease, seen.meta.get(OWNER_META)
         if lease is None or not owner or owner not in lease.heir_of:
             return seen
-        if seen.meta.get("lictor-node") != self.node:
+        if seen.meta.get(NODE_META) != self.node:
             return seen
         return replace(seen, meta={**seen.meta, OWNER_META: lease.owner})
 

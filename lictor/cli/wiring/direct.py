@@ -34,7 +34,6 @@ from lictor.core.model.desired import DesiredService, DesiredState
 from lictor.core.model.names import ServiceKey, dns_safe
 from lictor.core.model.reason import because
 from lictor.core.model.registration import (
-    OWNER_META,
     Deregister,
     Register,
     Registration,
@@ -42,7 +41,7 @@ from lictor.core.model.registration import (
 )
 from lictor.core.model.state import Health, Phase, ServiceState
 from lictor.core.planning.groups import MEMBER_META
-from lictor.core.planning.registration import Owner, wanted
+from lictor.core.planning.registration import Owner, belongs_to, wanted
 from lictor.core.runtime import views
 from lictor.core.runtime.codec import key_from
 from lictor.core.runtime.datadir import DataDir
@@ -98,7 +97,7 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
         seen = await registry.read()
         ours: dict[ServiceKey, list[str]] = {}
         for service_id, there in seen.services.items():
-            if there.meta.get(OWNER_META) == owner.uuid:
+            if belongs_to(there, owner):
                 member = key_from(there.meta.get(MEMBER_META, ""))  # under its group's name
                 key = member or _key_of(service_id, owner)
                 ours.setdefault(key, []).append(service_id)

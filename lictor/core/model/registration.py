@@ -13,6 +13,7 @@ from typing import TypeAlias
 from lictor.core.model.state import Health
 
 OWNER_META = "lictor-owner"
+NODE_META = "lictor-node"
 HASH_META = "lictor-hash"
 
 

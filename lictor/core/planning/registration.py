@@ -18,6 +18,7 @@ from lictor.core.model.names import registration_id
 from lictor.core.model.reason import Reason
 from lictor.core.model.registration import (
     HASH_META,
+    NODE_META,
     OWNER_META,
     CheckDef,
     Deregister,
@@ -128,22 +129,23 @@ def diff(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[Wr
         checks.setdefault(check.service_id, set()).add(check.check_id)
     for service_id, entry in mine.items():
         there = seen.services.get(service_id)
-        if there is not None and there.meta.get(OWNER_META) != owner.uuid:
+        if there is not None and not belongs_to(there, owner):
             continue  # a stranger holds our id; `conflicts` reports it
         writes.extend(_towards(entry, seen, checks.get(service_id, set())))
     for service_id, there in seen.services.items():
-        if service_id not in mine and there.meta.get(OWNER_META) == owner.uuid:
+        if service_id not in mine and belongs_to(there, owner):
             writes.append(Deregister(service_id))
     return writes
 
 
 def owned_by(seen: RegistryView, owner: Owner) -> list[str]:
     """Ids of the entries that are ours, by the owner in their Meta and by nothing else."""
-    return [
-        service_id
-        for service_id, there in seen.services.items()
-        if there.meta.get(OWNER_META) == owner.uuid
-    ]
+    return [service_id for service_id, there in seen.services.items() if belongs_to(there, owner)]
+
+
+def belongs_to(entry: SeenService, owner: Owner) -> bool:
+    """Whether an entry is that owner's. Its id says nothing about that."""
+    return entry.meta.get(OWNER_META) == owner.uuid
 
 
 def farewell(ghost: SeenService) -> list[Write]:
@@ -211,7 +213,7 @@ def conflicts(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> li
         entry.registration.service_id
         for entry in entries
         if (there := seen.services.get(entry.registration.service_id)) is not None
-        and there.meta.get(OWNER_META) != owner.uuid
+        and not belongs_to(there, owner)
     ]
 
 
@@ -299,7 +301,7 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
 def _meta(spec: ServiceSpec, owner: Owner) -> Mapping[str, str]:
     meta = {
         OWNER_META: owner.uuid,
-        "lictor-node": owner.node,
+        NODE_META: owner.node,
         "lictor-driver": spec.driver,
         "external-source": "lictor",
     }

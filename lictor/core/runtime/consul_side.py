@@ -17,7 +17,7 @@ from lictor.core.errors import ConsulError
 from lictor.core.model.desired import DesiredService
 from lictor.core.model.names import ServiceKey, registration_id
 from lictor.core.model.reason import Reason, because
-from lictor.core.model.registration import CheckDef, Registration, SetStatus
+from lictor.core.model.registration import NODE_META, OWNER_META, CheckDef, Registration, SetStatus
 from lictor.core.model.spec import ServiceSpec
 from lictor.core.model.state import Health, ServiceState
 from lictor.core.planning.registration import Wanted, wanted, with_hash
@@ -373,8 +373,8 @@ class ConsulSide:
             CheckDef(check_id=f"{own}:lictor", name="Lictor", kind="ttl"),
         )
         meta = {
-            "lictor-owner": agent.owner.uuid,
-            "lictor-node": agent.node,
+            OWNER_META: agent.owner.uuid,
+            NODE_META: agent.node,
             "lictor-ui": url,
             "external-source": "lictor",
             "version": __version__,

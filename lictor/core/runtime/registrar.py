@@ -19,7 +19,6 @@ from lictor.core.errors import ConsulError, Forbidden
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import (
-    OWNER_META,
     Deregister,
     Register,
     Registration,
@@ -29,7 +28,15 @@ from lictor.core.model.registration import (
 )
 from lictor.core.model.spec import ASKED_BY_CONSUL
 from lictor.core.model.state import Health
-from lictor.core.planning.registration import Owner, Wanted, after, conflicts, diff, farewell
+from lictor.core.planning.registration import (
+    Owner,
+    Wanted,
+    after,
+    belongs_to,
+    conflicts,
+    diff,
+    farewell,
+)
 from lictor.core.ports import Registry
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.drift import Drift
@@ -252,7 +259,7 @@ class Registrar:
         listed = await self._registry.in_catalog()
         for service_id in due:
             ghost = listed.get(service_id)
-            if ghost is None or ghost.meta.get(OWNER_META) != self._owner.uuid:
+            if ghost is None or not belongs_to(ghost, self._owner):
                 continue
             log.warning("the catalog still has %s; it is taken out", service_id)
             await self._writer.write(farewell(ghost))
@@ -274,7 +281,7 @@ class Registrar:
         """Deregister one entry of ours, if it is there."""
         seen = await self._registry.read()
         there = seen.services.get(service_id)
-        if there is not None and there.meta.get(OWNER_META) == self._owner.uuid:
+        if there is not None and belongs_to(there, self._owner):
             await self._registry.apply(Deregister(service_id))
 
     def holds(self, service_id: str) -> bool | None:

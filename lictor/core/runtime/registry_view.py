@@ -12,6 +12,7 @@ from typing import Any
 
 from lictor.core.errors import ConsulUnreachable, Forbidden, LictorError
 from lictor.core.model.reason import Reason, because
+from lictor.core.model.registration import NODE_META
 from lictor.core.model.spec import ServiceSpec
 from lictor.core.planning.groups import GROUP_META, MEMBER_META, STANDBY, names_of
 from lictor.core.ports import Discovery, Instance
@@ -70,7 +71,7 @@ class RegistryView:
             "instances": len(ones),
             **_counted(ones),
             "nodes": sorted({one.node for one in ones}),
-            "ours": any(one.meta.get("lictor-node") == self._agent.node for one in ones),
+            "ours": any(one.meta.get(NODE_META) == self._agent.node for one in ones),
             "dns": self._dns(name),
         }
 
@@ -99,7 +100,7 @@ class RegistryView:
             by_node.setdefault(one.node, []).append(one)
         rows, shown = [], set[str]()
         for node, ones in sorted(by_node.items()):
-            names = sorted({one.meta["lictor-node"] for one in ones if "lictor-node" in one.meta})
+            names = sorted({one.meta[NODE_META] for one in ones if NODE_META in one.meta})
             known = [_agent_row(agents[name]) for name in names if name in agents]
             rows.append(self._node(node, names, ones, known))
             shown.update(names)
@@ -148,14 +149,14 @@ class RegistryView:
             "elsewhere": [
                 {
                     "service": one.meta.get(MEMBER_META, one.service),
-                    "node": one.meta.get("lictor-node", one.node),
+                    "node": one.meta.get(NODE_META, one.node),
                     "role": "standby" if STANDBY in one.tags else "best",
                     "health": one.health,
                 }
                 for one in found
                 if one.service == name
                 and one.meta.get(GROUP_META) == name
-                and one.meta.get("lictor-node") != self._agent.node
+                and one.meta.get(NODE_META) != self._agent.node
             ],
         }
 
