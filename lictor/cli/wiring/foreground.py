@@ -11,7 +11,7 @@ import contextlib
 import gc
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -49,6 +49,8 @@ from lictor.core.runtime.operations import Operations
 from lictor.core.runtime.recycler import Recycler
 from lictor.core.runtime.store import SqliteStore
 from lictor.web.auth.secretfile import session_secret as check_secret
+
+_BANNER_AT_LAST = 5.0  # seconds after which it is said without what has not come yet
 
 
 def run(explicit: str | None, on_term: str | None = None) -> int:
@@ -247,24 +249,43 @@ def _who_holds(host: str, port: int) -> tuple[int, str] | None:
 
 
 async def _banner(agent: Agent) -> None:
-    """Say once where everything is, when it is there."""
-    from lictor.cli.words import say
-
+    """Say once where everything is: when it is there, or what is there after a while."""
+    loop, said = asyncio.get_running_loop(), set[str]()
+    late = loop.time() + _BANNER_AT_LAST
     while not _all_there(agent):
-        await agent.bell.wait(1.0)
-    about = agent.consul.about
-    lines = [say("banner.node", node=agent.node, data_dir=str(agent.tools.datadir.path))]
-    if about.get("ui"):
-        lines.append(say("banner.ui", url=str(about["ui"])))
-    if agent.tools.link.address is not None:
-        lines.append(say("banner.api", url=agent.tools.link.address))
-    if about.get("dns"):
-        host, _, port = str(about["dns"]).rpartition(":")
-        lines.append(say("banner.dns", host=host, port=port))
+        left = late - loop.time()
+        if left <= 0 and not said:
+            said.update(_tell(_addresses(agent)))
+        await agent.bell.wait(1.0 if said else min(1.0, left))
+    _tell(line for line in _addresses(agent) if line not in said)
+
+
+def _tell(lines: Iterable[str]) -> list[str]:
+    told = list(lines)
+    if told:
+        _talk("\n".join(told))
+    return told
+
+
+def _addresses(agent: Agent) -> Iterator[str]:
+    """The lines of the banner, as far as they are true now."""
+    from lictor.cli.words import say, sentence
+
+    consul, link = agent.consul, agent.tools.link
+    yield say("banner.node", node=agent.node, data_dir=str(agent.tools.datadir.path))
+    if link.address is not None and consul.state.code != "consul.ok":
+        yield f"  {sentence(views.told(consul.state))}"
+    elif consul.about:
+        if consul.about.get("ui"):
+            yield say("banner.ui", url=str(consul.about["ui"]))
+        if link.address is not None:
+            yield say("banner.api", url=link.address)
+        if consul.about.get("dns"):
+            host, _, port = str(consul.about["dns"]).rpartition(":")
+            yield say("banner.dns", host=host, port=port)
     dashboard = dashboard_url(agent)
     if dashboard is not None:
-        lines.append(say("banner.web", url=f"{dashboard}/"))
-    _talk("\n".join(lines))
+        yield say("banner.web", url=f"{dashboard}/")
 
 
 def _all_there(agent: Agent) -> bool:
