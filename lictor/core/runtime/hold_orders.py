@@ -167,7 +167,8 @@ async def once_on_disk(agent: Agent, rows: list[dict[str, Any]]) -> list[dict[st
         return rows
     flushed = asyncio.wrap_future(agent.tools.store.flushed())
     try:
-        safe = await asyncio.wait_for(flushed, _ON_DISK)
+        async with asyncio.timeout(_ON_DISK):
+            safe = await flushed
     except TimeoutError:
         safe = False
     if not safe:

@@ -47,6 +47,8 @@ class Questions:
         usage = await agent.figures() if figures else agent.usage()
         records = []
         for key in keys:
+            if key not in agent.reconciler.runners:
+                continue  # it was forgotten while its figures were taken
             record = agent.view(key, usage)
             if figures:
                 record |= views.figures(
