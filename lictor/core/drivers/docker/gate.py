@@ -13,6 +13,7 @@ import contextlib
 import os
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Concatenate, ParamSpec, TypeVar
@@ -50,6 +51,7 @@ R = TypeVar("R")
 _SYSTEM = "/var/run/docker.sock"
 _TOO_LATE = (TimeoutError, requests.exceptions.Timeout, urllib3.exceptions.TimeoutError)
 _LOG_FILES = "2"  # what the engine keeps for an agent that is away; ours is under data_dir
+_OTHERS = 10.0  # seconds that a removal which somebody else began may take
 _NANO = 1_000_000_000
 
 
@@ -255,9 +257,12 @@ class Engine:
             self.client(limit).remove_container(container, force=True, v=True)
         except APIError as error:
             status = error.response.status_code if error.response is not None else 0
-            # 409: somebody else is removing it already.
             if status not in {404, 409}:
                 raise
+            # 409: somebody else is removing it already, and its name is free when he is done.
+            until = time.monotonic() + min(limit, _OTHERS)
+            while self.inspect(container, limit) is not None and time.monotonic() < until:
+                time.sleep(0.02)
 
     # --- streams ------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -42,5 +43,30 @@ def test_a_log_whose_second_question_has_no_answer_leaves_no_connection_open(
         client.close()
         assert sockets() == before  # while the error, with all it remembers, is still there
         assert failed.value.reason.code == "docker.unreachable"
+    finally:
+        engine.remove_of(owner)
+
+
+def test_a_removal_that_another_began_is_waited_for_so_that_the_name_is_free(engine, owner):
+    gate, name = Engine(engine.address), f"twice-{owner[:8]}"
+
+    def made() -> str:
+        labels = {OWNER: owner}
+        return str(engine.api.create_container(IMAGE, ["true"], name=name, labels=labels)["Id"])
+
+    def remove(container: str) -> None:
+        gate.remove(container, 30.0)
+        gate.leave()
+
+    try:
+        with ThreadPoolExecutor(3) as threads:
+            for _ in range(10):
+                container = made()
+                others = [threads.submit(remove, container) for _ in range(3)]
+                remove(container)
+                made()  # a name that is still taken would be refused
+                for other in others:
+                    other.result()
+                engine.remove_of(owner)
     finally:
         engine.remove_of(owner)
