@@ -67,6 +67,12 @@ class AutoDriver:
         if isinstance(driver, Preparing):
             await driver.prepare(spec)
 
+    async def forgo(self, key: ServiceKey) -> None:
+        """Let it remove what was prepared."""
+        made = self._choices.get(key)
+        if made is not None and isinstance(made[0], Preparing):
+            await made[0].forgo(key)
+
     async def run_job(self, spec: ServiceSpec, argv: Sequence[str]) -> Exit:
         """Run one `before` job where the service will run."""
         return await (await self._choose(spec)).run_job(spec, argv)

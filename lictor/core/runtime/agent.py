@@ -91,7 +91,7 @@ class Agent:
             consul_watches=self.consul.watches,
             port_holder=tools.port_holder,
             jitter=self.jitter,
-            dressed=lambda spec: self.gpus.dressed(self.one_run.dressed(spec)),
+            dressed=self.dressed,
             leave=self.consul.leave,
         )
         self._succession = Succession(self)
@@ -185,6 +185,7 @@ class Agent:
 
     async def _end(self) -> None:
         log.info("ending", extra={"keep": self._keep})
+        await self.models.end()
         if self._keep:
             self.reconciler.pause()
             for runner in self.reconciler.runners.values():
@@ -305,6 +306,10 @@ class Agent:
         return None
 
     # --- services -----------------------------------------------------------------------
+
+    def dressed(self, spec: ServiceSpec) -> ServiceSpec:
+        """The definition as the next run is to have it."""
+        return self.gpus.dressed(self.one_run.dressed(spec))
 
     def _changed(self, runner: Runner, before: ServiceState) -> None:
         """A runner's state changed: look at its neighbours, tell Consul, and soon everybody."""

@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from lictor.core.errors import StartFailed
 from lictor.core.model.desired import DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
@@ -25,10 +24,10 @@ from lictor.core.model.state import Phase, ServiceState
 from lictor.core.planning import model_switch
 from lictor.core.planning.model_names import PARAM, offers_choice
 from lictor.core.planning.model_switch import Deed, Seen, Stage, Switch
-from lictor.core.ports_prepare import Preparing
 from lictor.core.runtime import views
 from lictor.core.runtime.codec import key_from
 from lictor.core.runtime.model_loads import ModelLoads
+from lictor.core.runtime.next_runs import NextRuns
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -38,6 +37,7 @@ log = logging.getLogger(__name__)
 _TABLE = "switches"
 _ON_DISK = 3.0  # seconds that a disk may take
 _FIRST_READ = 5.0  # seconds that a new agent waits for its first look into KV
+_CUT = 5.0  # seconds that a preparation may take to undo what it has begun
 _LOOK = 1.0  # seconds between two looks at a switch of which nothing is heard
 _KEPT_SAYING = frozenset({Stage.BACK, Stage.FAILED, Stage.REFUSED})
 
@@ -51,6 +51,7 @@ class Models:
         self._deeds: dict[ServiceKey, tuple[Deed, asyncio.Task[None]]] = {}
         self._inherited: set[ServiceKey] = set()  # begun under an earlier agent
         self._waits_since: float | None = None
+        self._next_runs = NextRuns(agent)
         self.loads = ModelLoads(agent)
 
     def load(self) -> None:
@@ -82,7 +83,7 @@ class Models:
             who=who,
             at=clock.wall(),
             now=clock.now(),
-            prepares=isinstance(agent.reconciler.runners[key].driver, Preparing),
+            prepares=self._next_runs.can(key),
             earlier=earlier,
         )
         if earlier is not None and not earlier.stage.over:
@@ -167,6 +168,15 @@ class Models:
             else:
                 await asyncio.sleep(0.01)
 
+    async def end(self) -> None:
+        """The agent ends: its switches are the next one's, and nothing that was prepared stays."""
+        preparing = [task for deed, task in self._deeds.values() if deed is Deed.PREPARE]
+        for task in preparing:
+            task.cancel()
+        if preparing:
+            await asyncio.wait(preparing, timeout=_CUT)
+        await self._next_runs.end()
+
     def _pass(self) -> None:
         for key, switch in list(self._switches.items()):
             if switch.stage.over:
@@ -202,6 +212,8 @@ class Models:
             what = model_switch.told(switch)
             log.info("%s: %s", key, views.say(what), extra={"service": str(key)})
             self._agent.record("model", str(key), what, who=who, stage=switch.stage.value)
+        if switch.stage.over:
+            self._next_runs.forgo(key)
         self._agent.publisher.touch(key)
         self._agent.bell.ring()
 
@@ -210,7 +222,7 @@ class Models:
         problem = ""
         try:
             if deed is Deed.PREPARE:
-                problem = await self._prepare(key, switch)
+                problem = await self._next_runs.prepare(key, switch.values)
             else:
                 await self._on_disk()
                 await self._agent.keeper.change(key, self._change(key, switch, deed))
@@ -229,17 +241,6 @@ class Models:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_ON_DISK):
                 await asyncio.wrap_future(self._agent.tools.store.flushed())
-
-    async def _prepare(self, key: ServiceKey, switch: Switch) -> str:
-        runner = self._agent.reconciler.runners[key]
-        driver = runner.driver
-        if isinstance(driver, Preparing):
-            try:
-                await driver.prepare(runner.spec.with_params(switch.values))
-            except StartFailed as error:
-                params = {name: str(value) for name, value in error.params.items()}
-                return views.say(Reason(error.reason_code, params))
-        return ""
 
     def _change(self, key: ServiceKey, switch: Switch, deed: Deed) -> DesiredChange:
         anew = self._document(key) is None and key in self._agent.keeper.documents.node

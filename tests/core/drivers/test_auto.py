@@ -85,6 +85,35 @@ async def test_what_is_left_is_swept_on_both_sides():
     assert process.live(SPEC.key) == docker.live(SPEC.key) == []
 
 
+class Preparer(FakeDriver):
+    """Makes the next run beside the present one."""
+
+    def __init__(self, kind) -> None:
+        super().__init__(kind)
+        self.asked = []
+
+    async def prepare(self, spec):
+        self.asked.append(("prepare", spec.key))
+
+    async def forgo(self, key):
+        self.asked.append(("forgo", key))
+
+
+@virtual
+async def test_the_next_run_is_prepared_and_forgone_where_the_service_runs():
+    docker = Preparer("docker")
+    auto = AutoDriver(FakeDriver(), docker, Asked(None))
+    await auto.forgo(SPEC.key)  # nothing is decided, so nothing was prepared
+    assert docker.asked == []
+    await auto.prepare(SPEC)
+    await auto.forgo(SPEC.key)
+    assert docker.asked == [("prepare", SPEC.key), ("forgo", SPEC.key)]
+    plain = AutoDriver(FakeDriver(), docker, Asked(NO_GPUS))
+    await plain.prepare(SPEC)
+    await plain.forgo(SPEC.key)
+    assert len(docker.asked) == 2
+
+
 @pytest.mark.parametrize(
     ("answer", "code"),
     [

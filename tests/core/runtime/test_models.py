@@ -5,9 +5,13 @@ from __future__ import annotations
 import asyncio
 import json
 from concurrent.futures import Future
+from dataclasses import replace
 from types import SimpleNamespace
 
+import pytest
+
 from lictor.core.errors import StartFailed
+from lictor.core.model.desired import DesiredChange, DesiredState
 from lictor.core.model.spec import HealthSpec, ParamRef, ParamSpec, StopSpec
 from lictor.core.planning.model_switch import Stage
 from lictor.core.planning.overrides import Host, merge
@@ -38,6 +42,8 @@ class PreparingDriver(CarefulDriver):
     def __init__(self) -> None:
         super().__init__()
         self.prepared: list[object] = []
+        self.cards: list[object] = []
+        self.ready: set[object] = set()  # made, and neither started nor forgone
         self.cut = 0
 
     async def prepare(self, spec) -> None:
@@ -49,6 +55,16 @@ class PreparingDriver(CarefulDriver):
         if self.problem is not None:
             raise self.problem
         self.prepared.append(spec.param("model"))
+        self.cards.append(spec.env.get("CARD"))
+        self.ready = {spec.param("model")}
+
+    async def start(self, spec):
+        self.ready.discard(spec.param("model"))
+        return await super().start(spec)
+
+    async def forgo(self, which) -> None:
+        assert which == KEY
+        self.ready.clear()
 
 
 class House:
@@ -77,6 +93,7 @@ class House:
             bell=self.bell,
             ending=False,
             record=lambda _kind, _subject, why, **_: self.recorded.append(why.code),
+            dressed=lambda spec: replace(spec, env={**spec.env, "CARD": "GPU-1"}),
         )
         self.models = Models(self.agent)
         self.models.load()
@@ -130,6 +147,7 @@ async def test_the_old_one_serves_until_the_new_one_is_prepared():
     assert [part.code for part in house.models.parts(KEY)] == ["model.preparing"]
     await house.until(Stage.DONE)
     assert driver.prepared == ["org/b"]
+    assert driver.ready == set()
     assert house.models_started == ["org/a", "org/b"]
     assert driver.doubled == []
     house.work.cancel()
@@ -162,6 +180,56 @@ async def test_a_preparation_that_nobody_wants_any_more_is_cut():
     assert driver.cut == 1
     assert driver.prepared == ["org/c"]
     assert house.models_started == ["org/a", "org/c"]
+    house.work.cancel()
+
+
+@virtual
+async def test_it_is_prepared_as_the_next_run_will_have_it_and_goes_when_there_will_be_none():
+    driver = PreparingDriver()
+    house = await serving(driver)
+    house.order("org/b")
+    await house.keeper.change(KEY, DesiredChange(state=DesiredState.STOPPED, by="bob"))
+    await house.until(Stage.LEFT)
+    await asyncio.sleep(1)
+    assert (driver.prepared, driver.cards) == (["org/b"], ["GPU-1"])
+    assert house.models_started == ["org/a"]
+    assert driver.ready == set()
+    house.work.cancel()
+
+
+@virtual
+async def test_what_is_prepared_too_late_for_anybody_goes_as_well():
+    driver = PreparingDriver()
+    house = await serving(driver)
+    house.order("org/b")
+    await asyncio.sleep(5)
+    await house.keeper.change(KEY, DesiredChange(params={"model": "org/c"}, by="bob"))
+    await house.until(Stage.REPLACED, within=10)
+    assert driver.prepared == []
+    await asyncio.sleep(60)
+    assert driver.prepared == ["org/b"]
+    assert driver.ready == set()
+    house.work.cancel()
+
+
+@pytest.mark.parametrize("after", [10, 29.99])
+@virtual
+async def test_an_agent_that_ends_leaves_nothing_prepared_and_the_switch_to_the_next_one(after):
+    driver = PreparingDriver()
+    house = await serving(driver)
+    house.agent.tools.store.flushed = Future  # the disk takes its time, so it stays at that stage
+    house.order("org/b")
+    await asyncio.sleep(after)
+    assert house.stage is Stage.PREPARING
+    if after > 29:
+        await house.until(Stage.ORDERED)
+        assert driver.ready == {"org/b"}
+    house.agent.ending = True
+    async with asyncio.timeout(1):
+        await house.models.end()
+    assert driver.cut == (after < 29)
+    assert driver.ready == set()
+    assert not house.models.switch(KEY).stage.over
     house.work.cancel()
 
 

@@ -21,11 +21,11 @@ from lictor.core.drivers.docker.feed import LogFeed
 from lictor.core.drivers.docker.judging import (
     is_run_of,
     mute,
-    name_taken,
     on_this_host,
     port_is_hidden,
     refusal,
 )
+from lictor.core.drivers.docker.making import Making
 from lictor.core.drivers.docker.needs import Needs
 from lictor.core.drivers.docker.request import Request, job_request, service_request
 from lictor.core.drivers.docker.room import CALL, EngineRoom
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-_CREATE = 60.0  # seconds: an engine on a busy disk is slow, and so is a GPU's hook
+_START = 60.0  # seconds: an engine on a busy disk is slow, and so is a GPU's hook
 _REMOVE = 60.0
 _SHOW = 3.0
 _JOB_GRACE = 5.0  # seconds a cancelled job has between TERM and KILL, at most
@@ -74,6 +74,7 @@ class DockerDriver:
         self._ears: EngineEars | None = None
         self.room = EngineRoom(agent_id, self, address)
         self._needs = Needs(self.room, agent_id)
+        self._making = Making(self.room, agent_id)
         self._runs: dict[str, DockerRunning] = {}
         self._listing: dict[str, Seen] | None = None
         self._strays: dict[str, Inspected] = {}
@@ -147,28 +148,34 @@ class DockerDriver:
                 service_request(spec, owner=self._owner, node=self._node), spec
             )
             found = await self._clear(spec, request)
-            if found is not None:
-                return self._hold(found, spec)
-            return await self._make(spec, request)
+            if found is None:
+                return await self._make(spec, request)
+            await self._making.drop(str(spec.key))
+            return self._hold(found, spec)
         except EngineAway as away:
             raise mute(away) from away
         except EngineRefused as refused:
             raise refusal(refused) from refused
 
     async def prepare(self, spec: ServiceSpec) -> None:
-        """See to image, network and the engine's GPUs for a start of this, while the run goes on.
+        """See to image, network and GPUs for a start of this and make its container, beside the run.
 
-        The container itself is made when the present one has given up its name, which takes
-        milliseconds. Raises `StartFailed` as `start` would.
+        Raises `StartFailed` as `start` would.
         """
         self._want()
         try:
             request = service_request(spec, owner=self._owner, node=self._node)
-            await self._needs.meet(request, spec, lambda _: None)
+            await self._making.supersede(request)
+            # (how a build goes on is no word about the run that serves meanwhile)
+            await self._making.ahead(await self._needs.meet(request, spec, lambda _: None))
         except EngineAway as away:
             raise mute(away) from away
         except EngineRefused as refused:
             raise refusal(refused) from refused
+
+    async def forgo(self, key: ServiceKey) -> None:
+        """Remove what was prepared for a start that will not be."""
+        await self._making.drop(str(key))
 
     async def run_job(self, spec: ServiceSpec, argv: Sequence[str]) -> Exit:
         """Run one `before` job to its end, as a container of the service's image.
@@ -199,14 +206,12 @@ class DockerDriver:
     ) -> Inspected | None:
         """Remove what is left of this service; a run of just this definition is given back."""
         listing = await self.room.call(lambda e: e.listing(self._owner, CALL))
-        holder = await self.room.call(lambda e: e.inspect(request.name, CALL))
-        if holder is not None and (
-            holder.owner != self._owner or holder.service not in {"", str(spec.key)}
-        ):
-            raise name_taken(request.name, holder)
+        await self._making.refuse_stranger(request)
         kept: Inspected | None = None
         for one in listing:
             if one.service != str(spec.key) or (job and not one.job):
+                continue
+            if self._making.awaits(one, request):
                 continue
             found = None
             if kept is None and not (job or one.job) and is_run_of(one, request):
@@ -230,20 +235,12 @@ class DockerDriver:
             raise
 
     async def _create(self, spec: ServiceSpec, request: Request) -> DockerRunning:
+        container = await self._making.make(request)
         try:
-            container = await self.room.call(lambda e: e.create(request, _CREATE), _CREATE)
-        except EngineRefused as refused:
-            if refused.status != 409:
-                raise
-            holder = await self.room.call(lambda e: e.inspect(request.name, CALL))
-            if holder is None:
-                raise
-            raise name_taken(request.name, holder) from refused
-        try:
-            await self.room.call(lambda e: e.start(container, _CREATE), _CREATE)
+            await self.room.call(lambda e: e.start(container, _START), _START)
         except EngineRefused as refused:
             # It stays behind as `created`, and would hold the name.
-            await self.room.call(lambda e: e.remove(container, _REMOVE), _REMOVE)
+            await self._making.undo(container)
             raise StartFailed(
                 refused.said,
                 reason_code="docker.start_refused",

@@ -226,6 +226,11 @@ class Engine:
         return str(made["Id"])
 
     @_told
+    def rename(self, container: str, name: str, limit: float) -> None:
+        """Give it another name."""
+        self.client(limit).rename(container, name)
+
+    @_told
     def start(self, container: str, limit: float) -> None:
         """Run it."""
         self.client(limit).start(container)

@@ -63,6 +63,14 @@ def container_name(spec: ServiceSpec, node: str) -> str:
     return "-".join(filter(None, ("lictor", node, spec.key.name, spec.key.instance)))
 
 
+def name_beside(name: str) -> str:
+    """A second name, for a container that is to have this one later.
+
+    No default name has a dot in it, so it is that of no service.
+    """
+    return f"{name}.next"
+
+
 def service_request(spec: ServiceSpec, *, owner: str, node: str) -> Request:
     """The container of a service; `gpu_by` is filled in once the engine was asked.
 
