@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _STALL = 600.0  # seconds without a word from a build or a pull until it counts as hung
 _SHOWN = 80  # characters of a step
 
+#: Told of a build.
+Told = Callable[[Reason], None]
 #: Told of a pull: what is done just now, bytes so far, bytes in all (0: not known yet).
 Progress = Callable[[str, int, int], None]
 
@@ -94,33 +97,52 @@ def _pull_hint(refused: EngineRefused) -> str:
     return ""
 
 
+class _Build:
+    """One build under way, told to everybody who waits for it: who began it may have given up."""
+
+    def __init__(self, work: Callable[[Told], Coroutine[None, None, None]]) -> None:
+        self._said: Reason | None = None
+        self._listeners: list[Told] = []
+        self.task = asyncio.get_running_loop().create_task(work(self._tell))
+
+    def listen(self, told: Told) -> None:
+        """Tell this one too, at once if something was said already: a step may take minutes."""
+        self._listeners.append(told)
+        if self._said is not None:
+            told(self._said)
+
+    def _tell(self, said: Reason) -> None:
+        self._said = said
+        for told in self._listeners:
+            told(said)
+
+
 class Images:
     """What a start needs of images. `told` hears how far a build has come."""
 
     def __init__(self, room: EngineRoom) -> None:
         self._room = room
-        self._builds: dict[str, asyncio.Task[None]] = {}
+        self._builds: dict[str, _Build] = {}
 
-    async def need(
-        self, image: str, folder: Path | None, service: str, told: Callable[[Reason], None]
-    ) -> None:
+    async def need(self, image: str, folder: Path | None, service: str, told: Told) -> None:
         """Return if the image is there or could be built. Raises `StartFailed`, `EngineAway`."""
-        if image not in self._builds:
-            if await self._room.call(lambda e: e.has_image(image, CALL)):
-                return
+        if image not in self._builds and await self._room.call(lambda e: e.has_image(image, CALL)):
+            return
+        if image not in self._builds:  # (another may have begun one since)
             if folder is None:
                 raise StartFailed(
                     f"the image {image} is not on this host",
                     reason_code="docker.image_missing",
                     params={"image": image, "service": service},
                 )
-            loop = asyncio.get_running_loop()
-            build = loop.create_task(self._build(image, folder, told))
-            build.add_done_callback(lambda _: self._builds.pop(image, None))
+            build = _Build(partial(self._build, image, folder))
+            build.task.add_done_callback(lambda _: self._builds.pop(image, None))
             self._builds[image] = build
-        await asyncio.shield(self._builds[image])
+        build = self._builds[image]
+        build.listen(told)
+        await asyncio.shield(build.task)
 
-    async def _build(self, image: str, folder: Path, told: Callable[[Reason], None]) -> None:
+    async def _build(self, image: str, folder: Path, told: Told) -> None:
         told(because("docker.building", image=image, step=str(folder)))
         loop = asyncio.get_running_loop()
 

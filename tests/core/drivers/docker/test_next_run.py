@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import time
 
 import pytest
@@ -252,3 +253,22 @@ async def test_why_a_start_was_refused_is_not_hidden_by_a_removal_that_fails(
     assert failed.reason_code == "docker.start_refused"
     assert "no such file" in failed.message
     assert seen(engine, owner) == {"lictor-n1-piper": "created"}
+
+
+async def test_a_start_that_joins_the_build_of_a_preparation_shows_how_far_it_is(
+    driver, engine, spec, ears, tmp_path
+):
+    (tmp_path / "Dockerfile").write_text(f"FROM {IMAGE}\nRUN sleep 2\nENV A=b\n")
+    image = f"joined-{os.getpid()}:1"
+    one = spec("sleep", "300", docker={"image": image, "build": "."})
+    preparing = asyncio.create_task(driver.prepare(one))
+    await until(lambda: driver._needs._images._builds)
+    assert ears.progress == []
+    running = await soon(driver.start(one), seconds=60)
+    await soon(preparing)
+    steps = [str(said.params["step"]) for key, said in ears.progress if key == "piper"]
+    assert len(steps) == len(set(steps))
+    assert any(step.startswith("Step 3/3") for step in steps)
+    await soon(driver.forgo(PIPER))
+    await soon(running.stop(NOW))
+    engine.api.remove_image(image, force=True)
