@@ -29,7 +29,7 @@ from lictor.core.runtime import published, views
 from lictor.core.runtime.background import Background
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.careful import CarefulRunner, restored
-from lictor.core.runtime.codec import key_from, state_from, state_row
+from lictor.core.runtime.codec import key_from, state_from
 from lictor.core.runtime.consul_side import ConsulSide
 from lictor.core.runtime.equipment import Equipment
 from lictor.core.runtime.gpus import Gpus
@@ -67,7 +67,7 @@ class Agent:
         self.bell = Bell()
         self.web_url: str | None = None
         self.background = Background()
-        self._telling = Telling(self._tell)
+        self._telling = Telling(tools.store)
         self.lag = LoopLag()
         self.keeper = DesiredKeeper(
             tools.store, self.desired_changed, self._desired_event, self._desired_of
@@ -326,16 +326,6 @@ class Agent:
         self.publisher.touch(key)
         self.bell.ring()
 
-    def _tell(self, change: Change) -> None:
-        """Write a change down."""
-        key, state = str(change.key), change.state
-        self.tools.store.save("services", key, state_row(state))
-        if change.visible:
-            phase = state.phase.value
-            said = {"service": key, "phase": phase}
-            log.info("%s is %s: %s", key, phase, views.say(state.reason), extra=said)
-            self._write("phase", key, state.reason, at=change.at, phase=phase)
-
     def _forgotten(self, key: ServiceKey) -> None:
         self._telling.now()
         self.tools.store.save("services", str(key), None)
@@ -348,18 +338,7 @@ class Agent:
     ) -> None:
         """One line of the journal."""
         self._telling.now()
-        self._write(kind, subject, reason, who, at=self.tools.clock.wall(), **data)
-
-    def _write(
-        self,
-        kind: str,
-        subject: str,
-        reason: Reason,
-        who: str = "lictor",
-        *,
-        at: float,
-        **data: Param,
-    ) -> None:
+        at = self.tools.clock.wall()
         self.tools.store.record(
             at=at, kind=kind, subject=subject, reason=reason, who=who, data=data
         )

@@ -8,11 +8,16 @@ the journal. The moment is one round of the event loop.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+import logging
 from typing import NamedTuple
 
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import ServiceState
+from lictor.core.ports import Store
+from lictor.core.runtime import views
+from lictor.core.runtime.codec import state_row
+
+log = logging.getLogger(__name__)
 
 
 class Change(NamedTuple):
@@ -30,10 +35,10 @@ class Change(NamedTuple):
 
 
 class Telling:
-    """Collects changes for `tell`. Belongs to one event loop."""
+    """Writes changes into the log, the rows and the journal. Belongs to one event loop."""
 
-    def __init__(self, tell: Callable[[Change], None]) -> None:
-        self._tell = tell
+    def __init__(self, store: Store) -> None:
+        self._store = store
         self._waiting: list[Change] = []
 
     def add(self, change: Change) -> None:
@@ -49,3 +54,20 @@ class Telling:
         waiting, self._waiting = self._waiting, []
         for change in waiting:
             self._tell(change)
+
+    def _tell(self, change: Change) -> None:
+        key, state = str(change.key), change.state
+        self._store.save("services", key, state_row(state))
+        if not change.visible:
+            return
+        phase = state.phase.value
+        said = {"service": key, "phase": phase}
+        log.info("%s is %s: %s", key, phase, views.say(state.reason), extra=said)
+        self._store.record(
+            at=change.at,
+            kind="phase",
+            subject=key,
+            reason=state.reason,
+            who="lictor",
+            data={"phase": phase},
+        )
