@@ -10,7 +10,7 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Collection, Sequence
 
-from lictor.core.errors import BadRequest, ConsulError, Forbidden
+from lictor.core.errors import BadRequest, ConsulError, Forbidden, NotFound
 from lictor.core.model.registration import (
     Register,
     RegistryView,
@@ -27,6 +27,10 @@ log = logging.getLogger(__name__)
 _AT_ONCE = 8  # writes under way at one time
 
 
+class TakenOutMeanwhile(ConsulError):
+    """Somebody took an entry out between two writes of ours. Consul itself is well."""
+
+
 class EntryWriter:
     """Applies writes through `apply`. `refused`: Consul's own words, by the id of the entry.
 
@@ -40,7 +44,10 @@ class EntryWriter:
         self.forbidden: set[str] = set()
 
     async def write(self, writes: Sequence[Write]) -> None:
-        """Apply them: in order for one service, several services at once. Raises `ConsulError`."""
+        """Apply them: in order for one service, several services at once. Raises `ConsulError`.
+
+        `TakenOutMeanwhile` only when nothing worse happened to any of them.
+        """
         lanes: dict[str, list[Write]] = {}
         for write in writes:
             lanes.setdefault(service_of(write), []).append(write)
@@ -56,6 +63,10 @@ class EntryWriter:
                     if isinstance(error, Forbidden) and error.unknown_token:
                         raise
                     self._note_refusal(service_id, error)  # the others are not its hostages
+                except NotFound as error:
+                    if isinstance(write, SetStatus):
+                        raise TakenOutMeanwhile(error.message) from error
+                    raise
                 else:
                     self.refused.pop(service_id, None)
                     self.forbidden.discard(service_id)
@@ -64,9 +75,9 @@ class EntryWriter:
             *(lane(service_id, work) for service_id, work in lanes.items()),
             return_exceptions=True,
         )
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
+        failed = [result for result in results if isinstance(result, BaseException)]
+        if failed:
+            raise min(failed, key=lambda error: isinstance(error, TakenOutMeanwhile))
 
     def forget_all_but(self, wanted: Collection[str]) -> None:
         """What is not wanted any more is not refused any more."""

@@ -40,7 +40,7 @@ from lictor.core.planning.registration import (
 from lictor.core.ports import Registry
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.drift import Drift
-from lictor.core.runtime.entry_writer import EntryWriter
+from lictor.core.runtime.entry_writer import EntryWriter, TakenOutMeanwhile
 from lictor.core.runtime.flaps import Flaps
 from lictor.core.runtime.promotion import write_in_order
 
@@ -146,7 +146,8 @@ class Registrar:
                 failures = 0
                 timeout = self._until(next_read)
             except ConsulError as error:
-                self._lost(error)
+                if not isinstance(error, TakenOutMeanwhile):  # that says nothing about Consul
+                    self._lost(error)
                 failures += 1
                 timeout = min(_RETRY[1], _RETRY[0] * 2.0 ** min(failures, 10))
                 timeout *= 0.5 + 0.5 * abs(self._jitter())
@@ -182,8 +183,10 @@ class Registrar:
                 self._found(entries)
             fresh = self._fresh.copy()
             await self._renew(entries, fresh)
-        except ConsulError:
+        except ConsulError as error:
             self._seen = None
+            if isinstance(error, TakenOutMeanwhile):
+                self._count_taken(taken)
             raise
         self._settle(fresh)
         self._count_taken(taken)

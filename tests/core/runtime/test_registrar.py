@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from lictor.core.errors import BadRequest, ConsulUnreachable, Forbidden
+from lictor.core.errors import BadRequest, ConsulUnreachable, Forbidden, NotFound
 from lictor.core.model.registration import (
     OWNER_META,
     Deregister,
@@ -18,7 +18,7 @@ from lictor.core.model.registration import (
     SetStatus,
 )
 from lictor.core.model.state import Health
-from lictor.core.planning.registration import Owner, wanted
+from lictor.core.planning.registration import Owner, after, wanted
 from lictor.core.runtime.flaps import UPS
 from lictor.core.runtime.registrar import FULL_READ, Registrar
 from lictor.core.testing import FakeRegistry
@@ -238,6 +238,41 @@ async def test_somebody_who_fights_for_an_entry_makes_it_come_up_only_so_often_a
         await asyncio.sleep(90)  # and when the other one has given up
         assert side.registry.status(f"{ID}:lictor") == "passing"
         assert side.registrar.flaps.damped(asyncio.get_running_loop().time()) == {}
+
+
+@virtual
+async def test_an_entry_that_is_taken_out_between_two_writes_says_nothing_about_consul():
+    side, left = Side(entry(), entry("redis")), 5
+    async with side.kept():
+
+        def somebody_is_quick(write: object) -> None:
+            nonlocal left
+            if isinstance(write, SetStatus) and write.check_id == f"{ID}:lictor" and left:
+                left -= 1
+                side.registry.view = after(side.registry.view, Deregister(ID))
+
+        side.registry.refuse = somebody_is_quick
+        await side.registry.apply(Deregister(ID))
+        await side.tell(entry(), entry("redis", phase="backoff"))
+        assert left == 4
+        assert side.registry.status("lictor:host1:redis:lictor") == "critical"  # it goes on
+        await asyncio.sleep(30)
+        assert side.registry.status(f"{ID}:lictor") == "passing"
+        assert side.states == ["consul.ok"]
+        assert side.registrar.flaps.count(ID) == 6
+        assert [told for told in side.events if told[0] == ID] == [(ID, "registry.taken_out")] * 3
+
+
+@virtual
+async def test_a_consul_that_lists_a_check_and_does_not_know_it_is_asked_with_growing_pauses():
+    side = Side(entry())
+    unknown = NotFound("Consul has no such TTL check.")
+    async with side.kept():
+        before = side.registry.reads
+        side.registry.refuse = lambda write: unknown if isinstance(write, SetStatus) else None
+        await side.tell(entry(phase="backoff"))
+        await asyncio.sleep(60)
+        assert 5 <= side.registry.reads - before <= 12
 
 
 @virtual
