@@ -173,6 +173,8 @@ class Registrar:
 
     async def sync(self) -> None:
         """Make Consul hold what it should; raises `ConsulError` and forgets the cache on failure."""
+        # First: who becomes ready from here on is not yet so in these entries, and is for next time.
+        fresh = self._fresh.copy()
         entries = self._entries()
         seen, taken = self._seen, frozenset[str]()
         if seen is None:
@@ -180,8 +182,7 @@ class Registrar:
         try:
             await self._make_true(entries, seen)
             if not self._good:
-                self._found(entries)
-            fresh = self._fresh.copy()
+                fresh |= self._found(entries)
             await self._renew(entries, fresh)
         except ConsulError as error:
             self._seen = None
@@ -203,20 +204,22 @@ class Registrar:
         # After a gap in the contact, Consul itself may have lost them: that is nobody's doing.
         return seen, frozenset() if torn else self._held - seen.services.keys()
 
-    def _found(self, entries: Sequence[Wanted]) -> None:
-        """Consul answers, for the first time or again."""
+    def _found(self, entries: Sequence[Wanted]) -> set[str]:
+        """Consul answers, for the first time or again. Gives those of which it may think ill."""
         self._good, self._failing = True, False
         log.info("Consul answers; registrations are being compared")
         self._on_state(because("consul.ok"))
-        if self._met_before:
-            # A Consul that was restarted knows no verdict and starts every check critical; ours
-            # is fresher, because the runners probed while it was away.
-            self._fresh |= {
-                entry.registration.service_id
-                for entry in entries
-                if entry.status is not None and entry.status.status is Health.PASSING
-            }
+        passing = {
+            entry.registration.service_id
+            for entry in entries
+            if entry.status is not None and entry.status.status is Health.PASSING
+        }
+        # A Consul that was restarted knows no verdict and starts every check critical; ours is
+        # fresher, because the runners probed while it was away.
+        found = passing if self._met_before else set()
+        self._fresh |= found
         self._met_before = True
+        return found
 
     async def _make_true(self, entries: Sequence[Wanted], seen: RegistryView) -> None:
         """Write what differs, and push again what did not arrive."""

@@ -410,6 +410,20 @@ async def test_a_service_that_becomes_ready_gets_a_fresh_check():
 
 
 @virtual
+async def test_a_service_that_becomes_ready_while_it_is_being_registered_gets_one_too():
+    side = Side(entry(phase="starting"))
+
+    def ready_meanwhile(write: object) -> None:
+        if isinstance(write, Register) and side.entries != [entry()]:
+            side.entries = [entry()]
+            side.registrar.became_ready(ID)
+
+    side.registry.refuse = ready_meanwhile
+    async with side.kept():
+        assert side.registry.status(f"{ID}:http") == "passing"
+
+
+@virtual
 async def test_a_check_that_passes_already_is_left_alone():
     side = Side(entry(phase="starting"))
     async with side.kept():
