@@ -177,7 +177,9 @@ class Registrar:
         fresh = self._fresh.copy()
         entries = self._entries()
         seen, taken = self._seen, frozenset[str]()
-        if seen is None:
+        if seen is None or self._drift.missing(asyncio.get_running_loop().time()):
+            # What the catalog lacks for long, the agent may have lost as well: the watch shows no
+            # second loss of what it has not yet seen come back.
             seen, taken = await self._read(entries)
         try:
             await self._make_true(entries, seen)

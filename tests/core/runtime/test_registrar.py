@@ -306,6 +306,20 @@ async def test_an_entry_that_the_catalog_lacks_is_shown_and_pushed_again_once_a_
 
 
 @virtual
+async def test_an_entry_that_the_agent_lost_too_is_not_said_to_be_missing_in_the_catalog_alone():
+    side = Side(entry())
+    async with side.kept():
+        side.registry.lose_in_catalog(ID)
+        await asyncio.sleep(1)
+        # The watch already shows that it is gone, and has nothing new to tell.
+        side.registry.view = after(side.registry.view, Deregister(ID))
+        await asyncio.sleep(5)
+        assert side.registrar.holds(ID) is True
+        assert side.registrar.flaps.count(ID) == 1
+        assert side.events == [(ID, "registry.taken_out")]
+
+
+@virtual
 async def test_an_entry_that_never_arrives_stays_shown_and_is_not_pushed_more_than_once_a_minute():
     side = Side(entry())
     side.registry.lost_by_catalog = Stubborn([ID])
