@@ -197,13 +197,15 @@ class Loner:
 
     def __init__(self, make: MakeAgent, folder: Path, under: tuple[str, ...], **stop: str) -> None:
         self.file = folder / "alone"
-        argv = child("alone", file=self.file, seconds=0)
-        stop = {"timeout": "1s", "pause": "0s", **stop}
         self.agent: RunningAgent = make(
-            {"alone": service(argv, stop=stop)}, sections=ALONE, under=under
+            self.services(**{"timeout": "1s", **stop}), sections=ALONE, under=under
         )
         self.agent.start()
         self.wait_runs(1)
+
+    def services(self, **stop: str) -> dict[str, Any]:
+        argv = child("alone", file=self.file, seconds=0)
+        return {"alone": service(argv, stop={"pause": "0s", **stop})}
 
     def lines(self) -> list[list[str]]:
         """What it wrote: begin, end or overlap, its pid, and the moment."""
@@ -218,7 +220,10 @@ class Loner:
         wait_until(lambda: len(self.agent.processes()) == 2, what="one tree")
 
     def order_and_kill_agent(self, verb: str) -> int:
-        """The agent dies over an order; what was left then: a deaf child without its parent."""
+        """The agent dies over an order; what was left then: a deaf child without its parent.
+
+        It needs a grace time in which a busy machine comes to kill the agent.
+        """
         pid = self.agent.service_pid("alone")
         self.agent.ask("change", {"verb": verb, "names": ["alone"]})
         wait_until(lambda: not alive(pid), what="the main process has ended")
@@ -255,6 +260,7 @@ def test_a_new_run_begins_only_when_the_whole_tree_of_the_last_one_is_gone(
     os.kill(pid, signal.SIGKILL)
     agent.kill9()
     wait_until(lambda: not alive(pid), what="it is dead")
+    agent.configure(one.services(timeout="5s"))
     agent.start()
     one.wait_runs(5)
     # The agent dies amid a restart: the old tree is half gone, and nobody waits for the rest.
@@ -348,13 +354,15 @@ def test_who_lives_and_answers_nobody_is_unhealthy_and_can_be_stopped(
 ):
     port = free_port()
     health = {"http": "/", "interval": "1s", "timeout": "1s", "failures": 2}
-    argv = child("close-port", port=port, seconds=2 if kind == "close-port" else 300)
-    mute = service(argv, port, health={**health, "on_unhealthy": "ignore"})
+    mute = service(
+        child("close-port", port=port, seconds=300),
+        port,
+        health={**health, "on_unhealthy": "ignore"},
+    )
     agent = make_agent({"mute": mute}, sections=ALONE).start()
     agent.wait_ready("mute")
     pid = agent.service_pid("mute")
-    if kind == "frozen":
-        os.kill(pid, signal.SIGSTOP)
+    os.kill(pid, signal.SIGSTOP if kind == "frozen" else signal.SIGUSR1)
     row = agent.wait_phase("mute", "unhealthy")
     assert (row["pid"], row["restarts"], alive(pid)) == (pid, 0, True)
     began = time.monotonic()

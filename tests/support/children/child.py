@@ -10,6 +10,7 @@ broken test leaves nothing for ever.
 # Printing is what these do, and pathlib alone would double the time they take to come up.
 # ruff: noqa: T201, PTH109, PTH123, PTH208
 
+import contextlib
 import fcntl
 import os
 import signal
@@ -47,26 +48,25 @@ def listen(port):
 
 def serve(port, reply=None, until=None):
     """Answer each connection with `reply`: bytes, a function of the connection, or None for 200."""
-    server = listen(port)
     reply = answer(b"200 OK") if reply is None else reply
-    while until is None or time.monotonic() < until:
-        server.settimeout(None if until is None else max(0.01, until - time.monotonic()))
-        try:
-            connection, _ = server.accept()
-        except TimeoutError:
-            break
-        try:
-            connection.settimeout(30)
-            connection.recv(65536)
-            if callable(reply):
-                reply(connection)
-            else:
-                connection.sendall(reply)
-        except OSError:
-            pass
-        finally:
-            connection.close()
-    server.close()
+    with listen(port) as server:
+        while until is None or time.monotonic() < until:
+            server.settimeout(None if until is None else max(0.01, until - time.monotonic()))
+            try:
+                connection, _ = server.accept()
+            except TimeoutError:
+                break
+            try:
+                connection.settimeout(30)
+                connection.recv(65536)
+                if callable(reply):
+                    reply(connection)
+                else:
+                    connection.sendall(reply)
+            except OSError:
+                pass
+            finally:
+                connection.close()
 
 
 def rest():
@@ -272,8 +272,17 @@ def rename(options):
 
 
 def close_port(options):
-    """Serves for `--seconds`, then closes the port and stays alive."""
-    serve(options.port, until=time.monotonic() + options.seconds)
+    """Serves for `--seconds`, or until USR1 comes, then closes the port and stays alive."""
+
+    class Enough(Exception):
+        pass
+
+    def enough(*_):
+        raise Enough
+
+    signal.signal(signal.SIGUSR1, enough)
+    with contextlib.suppress(Enough):
+        serve(options.port, until=time.monotonic() + options.seconds)
     rest()
 
 
