@@ -3,7 +3,9 @@
     python -S -E diary.py NAME DIARY PORT [key=value ...]
 
 `delay=S` opens the port S seconds late, `leave=S` takes S seconds after TERM, `told=FILE` notes there
-when TERM came (monotonic seconds), `unless=FILE` ends at once with status 3 if the file is there. Other words are only there to be seen in its command line.
+when TERM came (monotonic seconds), `asked=FILE` gets a line for each question of Consul, `unless=FILE`
+ends at once with status 3 if the file is there. Other words are only there to be seen in its command
+line.
 It ends by itself after five minutes, so a broken test leaves nothing for ever.
 """
 
@@ -44,10 +46,10 @@ def main():
         print("cannot load: the weights are gone", flush=True)
         os._exit(3)
     time.sleep(float(options.get("delay", 0)))
-    serve(port, lambda: write("open"))
+    serve(port, lambda: write("open"), options.get("asked"))
 
 
-def serve(port, opened):
+def serve(port, opened, asked):
     server = socket.socket()
     server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     server.bind(("127.0.0.1", port))
@@ -58,10 +60,14 @@ def serve(port, opened):
         with connection:
             connection.settimeout(5)
             try:
-                if connection.recv(65536):
+                question = connection.recv(65536)
+                if question:
                     connection.sendall(ANSWER)
             except OSError:
-                pass
+                continue
+        if asked and b"Consul Health Check" in question:
+            with open(asked, "a") as file:
+                file.write("asked\n")
 
 
 if __name__ == "__main__":

@@ -6,14 +6,15 @@ import json
 import os
 import signal
 import time
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.e2e.conftest import MakeAgent
-from tests.e2e.world import Catalog, service, web
+from tests.e2e.world import Catalog, diarist, service, web
 from tests.support.agent import RunningAgent, unique, wait_until
-from tests.support.children import child, free_port
+from tests.support.children import child, free_port, text_of
 from tests.support.consul import ConsulServer
 from tests.support.sampling import Sampler, srv_ports
 
@@ -56,9 +57,14 @@ class Voices:
 
 
 def test_a_killed_engine_is_replaced_at_once_and_takes_over_again_after_its_hold_down(
-    make_agent: MakeAgent, own_consul: ConsulServer
+    make_agent: MakeAgent, own_consul: ConsulServer, tmp_path: Path
 ):
     voices = Voices(own_consul)
+    xtts, asked = voices.names["xtts"], tmp_path / "asked"
+    voices.services[xtts] |= diarist(
+        xtts, tmp_path / "diary", f"asked={asked}", port=voices.ports["xtts"]
+    )
+    voices.services[xtts]["health"]["interval"] = "2s"
     agent = make_agent(voices.services, consul=own_consul.http).start()
     agent.wait_ready(*voices.services)
     voices.wait_best("xtts")
@@ -67,6 +73,9 @@ def test_a_killed_engine_is_replaced_at_once_and_takes_over_again_after_its_hold
     name = f"{voices.group}.query.consul"
     with Sampler(name, own_consul.dns_port) as sampler:
         wait_until(sampler.changes, what="a first answer")
+        # Consul has just asked it, so that it hears of the death from the agent.
+        questions = len(text_of(asked))
+        wait_until(lambda: len(text_of(asked)) > questions, what="Consul asks it once more")
         killed = voices.kill(agent, "xtts")
         wait_until(
             lambda: sampler.changes()[-1].ports == {voices.ports["openvoice"]},
