@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from typing import Any
 
@@ -18,6 +19,11 @@ pytestmark = pytest.mark.consul
 
 def lease(agent: RunningAgent) -> str:
     return str(agent.ask("overview")["lease"]["state"])
+
+
+def facts(consul: ConsulServer, agent: RunningAgent) -> dict[str, Any]:
+    """What the agent tells of its node."""
+    return dict(json.loads(consul.get_kv(f"lictor/nodes/{agent.node}") or "{}"))
 
 
 @pytest.mark.checklist(
@@ -118,6 +124,7 @@ def test_a_second_agent_on_one_data_dir_writes_nothing_and_the_next_takes_over_a
     catalog.wait_passing("piper", agent.entry_id("piper"))
     wait_until(lambda: lease(agent) == "held")
     path, pid = f"kv/lictor/nodes/{agent.node}", agent.service_pid("piper")
+    wait_until(lambda: facts(own_consul, agent)["ui"], what="all is told: its page opens last")
     before = own_consul.raw("GET", path).json[0]
     refused = agent.cli("up", "-c", str(agent.config))
     assert (refused.code, "already runs" in refused.err) == (1, True), refused

@@ -37,9 +37,11 @@ def test_an_agent_that_stood_still_restarts_nothing_when_it_goes_on(make_agent: 
     loading = unique("loading")
     services = {name: checked("good") for name in steady}
     # Its time to load is over while the agent stands still; it is ready a little later.
-    services[loading] = checked("slow-start", seconds=9)
+    services[loading] = {**checked("slow-start", seconds=9), "activation": "manual"}
     agent = make_agent(services, sections=ALONE).start()
     agent.wait_ready(*steady)
+    agent.ask("change", {"verb": "start", "names": [loading]})
+    wait_until(lambda: agent.row(loading)["pid"], what="it runs")
     before = {name: agent.service_pid(name) for name in [*steady, loading]}
     agent.signal(signal.SIGSTOP)
     time.sleep(8)
