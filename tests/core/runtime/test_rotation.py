@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -214,22 +215,34 @@ def test_the_files_together_are_what_was_written_whatever_it_was(tmp_path_factor
 # --- the writer goes on -----------------------------------------------------------------------
 
 
-def rotating(log: Path, size: int, keep: int, until: subprocess.Popen[bytes]) -> int:
-    """Rotate as often as it is needed until the writer has ended; how often that was."""
-    mover, count = Rotation(log, size, keep), 0
-    while until.poll() is None:
-        if log.stat().st_size - (read_state(log) or LogState()).head > size:
-            count += mover.rotate().moved > 0
-        time.sleep(0.002)
-    assert until.returncode == 0
+def rotating(log: Path, size: int, until: subprocess.Popen[bytes], leash: int) -> int:
+    """Rotate as often as it is needed until the writer has ended; how often that was.
+
+    The writer gets at most `leash` bytes ahead of what was moved when this looked last. So no
+    rotation moves more than that, and only so much is left at the end: of `total` bytes there are
+    at least `total / leash - 1` rotations, on the busiest machine.
+    """
+    mover, count, base, told = Rotation(log, size, 1000), 0, 0, -1
+    assert until.stdin is not None
+    with suppress(BrokenPipeError), until.stdin as allowed:
+        while until.poll() is None:
+            if base > told:
+                allowed.write(b"%d\n" % (base + leash))
+                allowed.flush()
+                told = base
+            if log.stat().st_size - (read_state(log) or LogState()).head > size:
+                done = mover.rotate()
+                count, base = count + (done.moved > 0), done.state.base
+            time.sleep(0.002)
+    assert until.wait(20) == 0
     return count
 
 
 @pytest.mark.parametrize(("count", "batch"), [(1_500_000, 640), (400_000, 1)])
 def test_a_writer_at_full_speed_loses_and_cuts_nothing(any_log, count, batch):
-    with writer(any_log, count, batch) as process:
-        rotations = rotating(any_log, 2 * MIB, 1000, process)
-    assert rotations >= 1, "the writer was too quick to be rotated under"
+    with writer(any_log, count, batch, leashed=True) as process:
+        rotations = rotating(any_log, 2 * MIB, process, count * LINE // 4)
+    assert rotations >= 3
     assert len(older_files(any_log)) >= 3
     assert check(raw(any_log)) == count - 1
 
@@ -249,12 +262,12 @@ def test_readers_see_every_line_once_while_it_is_rotated(log):
         except BaseException as error:  # noqa: BLE001 - to be raised where the test sees it
             problems.append(error)
 
-    with writer(log, count, 10, 4e6) as process:
+    with writer(log, count, 10, 4e6, leashed=True) as process:
         thread = threading.Thread(target=read)
         thread.start()
-        rotations = rotating(log, 128 * KIB, 1000, process)
+        rotations = rotating(log, 128 * KIB, process, count * LINE // 11)
         thread.join()
-    assert rotations >= 2
+    assert rotations >= 10
     assert problems == []
     assert search(log, "", 10_000, max_bytes=10 * MIB)[-1] == text(count - 1)
 
@@ -270,12 +283,13 @@ async def test_following_goes_on_across_rotations(log):
             if len(got) == count:
                 return
 
-    with writer(log, count, 7, 3e6) as process:
+    with writer(log, count, 7, 3e6, leashed=True) as process:
         reading = asyncio.create_task(read())
-        rotations = await asyncio.to_thread(rotating, log, 64 * KIB, 1000, process)
+        leash = count * LINE // 11
+        rotations = await asyncio.to_thread(rotating, log, 64 * KIB, process, leash)
         async with asyncio.timeout(30):
             await reading
-    assert rotations >= 2
+    assert rotations >= 10
     assert got == [text(n) for n in range(count)]
 
 
