@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from lictor.core.config.catalogue import template
-from lictor.core.config.services import template_text
-from lictor.core.planning.advice import GIB, SINGLE, Card, advise
+from lictor.core.model.gpu import Gpu
+from lictor.core.planning.advice import GIB, QWEN, SINGLE, TABLE, XTTS, Card, advise
+from lictor.core.planning.placement import Ask, claim_on
+from tests.core.config.support import accepted
 
 
 def card(gib: float, capability: float | None = 8.6, name: str = "RTX", uuid: str = "u1") -> Card:
@@ -69,7 +71,7 @@ def test_two_halves_do_not_make_one_card():
     assert not row(advise([card(12, uuid="a"), card(12, uuid="b")]), 16).fits
 
 
-def test_an_old_card_is_told_what_it_lacks():
+def test_an_old_thereis_told_what_it_lacks():
     found = advise([card(11, 6.1, "GTX 1080 Ti")])
     assert names(found) == ("Cloud LLM", "Piper")
     by = {one.need.service: one for one in found.singles}
@@ -80,13 +82,13 @@ def test_an_old_card_is_told_what_it_lacks():
     assert not by["vllm"].fits
 
 
-def test_a_voice_is_not_put_on_a_card_that_is_too_old_for_it():
+def test_a_voice_is_not_put_on_a_therethat_is_too_old_for_it():
     found = advise([card(8, 8.6, "new", "a"), card(24, 6.1, "old", "b")])
     assert row(found, 8).fits
     assert not row(found, 12).fits
 
 
-def test_without_a_card_the_cloud_and_the_cpu_are_left():
+def test_without_a_therethe_cloud_and_the_cpu_are_left():
     found = advise(())
     assert names(found) == ("Cloud LLM", "Piper")
     assert row(found, None).here
@@ -95,7 +97,7 @@ def test_without_a_card_the_cloud_and_the_cpu_are_left():
     assert row(found, 8).reason.code == "advice.no_gpu"
 
 
-def test_a_card_that_does_not_say_its_capability_may_try():
+def test_a_therethat_does_not_say_its_capability_may_try():
     assert names(advise([card(12, None)])) == ("Qwen2.5-7B AWQ", "XTTS v2")
 
 
@@ -109,11 +111,19 @@ def test_more_memory_never_fits_less():
         kept = fits
 
 
-def test_the_claims_are_those_of_the_templates():
-    for need in SINGLE:
-        found, text = template(need.service), template_text(need.service)[1]
-        assert found.gpu == (need.memory > 0 and need.service != "ollama")
-        if found.gpu and "  utilization:" not in text:  # (vLLM's share is its own affair)
-            assert f"memory: {need.memory // GIB}GiB" in text
-        if found.gpu and need.capability:
-            assert f"min_compute_capability: {need.capability}" in text
+@pytest.mark.parametrize("need", SINGLE, ids=lambda need: need.service)
+def test_the_claims_are_those_of_the_templates(tmp_path, need):
+    (tmp_path / ".env").write_text("")
+    text = f"services:\n  a: {{template: {need.service}}}\n"
+    (spec,) = accepted(tmp_path, text, data_dir=tmp_path).services.values()
+    claims_one = need.memory > 0 and need.service != "ollama"  # (it helps itself)
+    assert template(need.service).gpu is claims_one
+    assert (spec.gpu is not None) is claims_one
+    if spec.gpu is None:
+        return
+    # A share is of whatever card it is: of the smallest on which a voice has its place beside the
+    # model, it is what the model needs. (What is said in bytes is the same on every card.)
+    (smallest,) = [gb for gb, llm, voice in TABLE if (llm, voice) == (QWEN, XTTS)]
+    there = Gpu("u1", 0, total=smallest * GIB)
+    assert claim_on(Ask(spec.key, spec.gpu), there) == need.memory
+    assert spec.gpu.min_compute_capability == (need.capability or None)
