@@ -61,6 +61,18 @@ def agent_on(make_agent: MakeAgent, cards: Cards, services: dict[str, Any]) -> R
     return make_agent(services, sections=ALONE, env=environment(cards))
 
 
+def one_and_another(
+    make_agent: MakeAgent, cards: Cards, one: dict[str, Any], another: dict[str, Any]
+) -> tuple[RunningAgent, str, str]:
+    """One card with one service that is ready on it, and another that only an order starts."""
+    cards.add()
+    first, second = unique("first"), unique("second")
+    services = {first: one, second: {**another, "activation": "manual"}}
+    agent = agent_on(make_agent, cards, services).start()
+    agent.wait_ready(first)
+    return agent, first, second
+
+
 def reason(agent: RunningAgent, name: str) -> str:
     return str(agent.row(name)["reason"])
 
@@ -174,14 +186,9 @@ def test_an_ordered_start_evicts_who_is_idle_with_proof_and_nobody_runs_out_of_m
 def test_memory_that_does_not_come_back_keeps_the_next_one_waiting_and_is_named(
     make_agent: MakeAgent, cards: Cards
 ):
-    cards.add()
-    leaky, next_ = unique("leaky"), unique("next")
-    services = {
-        leaky: service("leaky", cards, 14),
-        next_: service("voice", cards, 12, activation="manual"),
-    }
-    agent = agent_on(make_agent, cards, services).start()
-    agent.wait_ready(leaky)
+    agent, leaky, next_ = one_and_another(
+        make_agent, cards, service("leaky", cards, 14), service("voice", cards, 12)
+    )
     pid = agent.service_pid(leaky)
     agent.cli("stop", leaky, "--wait")
     agent.cli("start", next_)
@@ -250,14 +257,9 @@ def test_a_stranger_is_named_and_never_touched(make_agent: MakeAgent, cards: Car
 
 
 def test_a_helper_that_hangs_stops_nothing_and_starts_nothing(make_agent: MakeAgent, cards: Cards):
-    cards.add()
-    first, second = unique("first"), unique("second")
-    services = {
-        first: service("voice", cards, 6),
-        second: service("voice", cards, 6, activation="manual"),
-    }
-    agent = agent_on(make_agent, cards, services).start()
-    agent.wait_ready(first)
+    agent, first, second = one_and_another(
+        make_agent, cards, service("voice", cards, 6), service("voice", cards, 6)
+    )
     pid = agent.service_pid(first)
     helper = helper_of(agent)
     cards.driver(hang=1)
@@ -275,14 +277,9 @@ def test_a_helper_that_hangs_stops_nothing_and_starts_nothing(make_agent: MakeAg
 
 
 def test_a_lost_card_gets_nobody_and_stops_nobody(make_agent: MakeAgent, cards: Cards):
-    cards.add()
-    first, second = unique("first"), unique("second")
-    services = {
-        first: service("voice", cards, 6),
-        second: service("voice", cards, 6, activation="manual"),
-    }
-    agent = agent_on(make_agent, cards, services).start()
-    agent.wait_ready(first)
+    agent, first, second = one_and_another(
+        make_agent, cards, service("voice", cards, 6), service("voice", cards, 6)
+    )
     cards.change(0, lost=1)
     wait_until(lambda: card_of(agent)["lost"])
     agent.cli("start", second)
@@ -294,15 +291,9 @@ def test_a_lost_card_gets_nobody_and_stops_nobody(make_agent: MakeAgent, cards: 
 
 
 def test_the_next_agent_knows_who_is_where(make_agent: MakeAgent, cards: Cards):
-    cards.add()
-    grows, other = unique("grows"), unique("other")
     # It has taken 4 of the 16 that it was promised: only the agent's memory keeps the rest for it.
-    services = {
-        grows: service("voice", cards, 4, gpu={"memory": "16GiB"}),
-        other: service("voice", cards, 10, activation="manual"),
-    }
-    agent = agent_on(make_agent, cards, services).start()
-    agent.wait_ready(grows)
+    growing = service("voice", cards, 4, gpu={"memory": "16GiB"})
+    agent, grows, other = one_and_another(make_agent, cards, growing, service("voice", cards, 10))
     pid, helper = agent.service_pid(grows), helper_of(agent)
     agent.kill9()
     wait_until(lambda: not alive(helper), what="the helper goes with its agent")

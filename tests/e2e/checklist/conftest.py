@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import pytest
 
-from tests.e2e.checklist.scene import Note, Scene, make_scene
+from tests.e2e.checklist.scene import Note, Proxied, Scene, make_scene
 from tests.e2e.conftest import MakeAgent
 from tests.support.consul import ConsulServer
 from tests.support.consul_cluster import Cluster
@@ -24,7 +24,7 @@ def note(request: pytest.FixtureRequest) -> Note:
 
 
 @pytest.fixture
-def proxied() -> Iterator[Callable[[ConsulServer], LyingProxy]]:
+def proxied() -> Iterator[Proxied]:
     """Puts a proxy that can lie before a Consul."""
     made: list[LyingProxy] = []
 

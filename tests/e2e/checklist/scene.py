@@ -16,6 +16,9 @@ from tests.support.lying_proxy import LyingProxy
 #: Where a test writes what it measured: a name and a value.
 Note = Callable[[str, object], None]
 
+#: Puts a proxy that can lie before a Consul: the fixture `proxied`.
+Proxied = Callable[[ConsulServer], LyingProxy]
+
 #: Seconds of one round: the agent's complete comparison.
 ROUND = 10.0
 

@@ -6,12 +6,19 @@ import os
 import signal
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from tests.e2e.checklist.scene import ROUND, Note, Sampler, Scene, make_scene, seconds_until
+from tests.e2e.checklist.scene import (
+    ROUND,
+    Note,
+    Proxied,
+    Sampler,
+    Scene,
+    make_scene,
+    seconds_until,
+)
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.world import web
 from tests.support.agent import unique, wait_until
@@ -19,8 +26,6 @@ from tests.support.consul import ConsulServer
 from tests.support.lying_proxy import LyingProxy
 
 pytestmark = pytest.mark.consul
-
-Proxied = Callable[[ConsulServer], LyingProxy]
 
 READING = """
 service_prefix "" { policy = "read" }

@@ -13,18 +13,15 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.checklist.scene import Note, Scene, make_scene, seconds_until
+from tests.e2e.checklist.scene import Note, Proxied, Scene, make_scene, seconds_until
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.world import service, web
 from tests.support.agent import unique, wait_until
 from tests.support.children import alive, child, free_port
 from tests.support.consul import ConsulServer
 from tests.support.hog import Hog
-from tests.support.lying_proxy import LyingProxy
 
 pytestmark = pytest.mark.consul
-
-Proxied = Callable[[ConsulServer], LyingProxy]
 
 
 @contextmanager

@@ -5,22 +5,18 @@ from __future__ import annotations
 import http.client
 import json
 import time
-from collections.abc import Callable
 
 import psutil
 import pytest
 
-from tests.e2e.checklist.scene import Note, make_scene, seconds_until
+from tests.e2e.checklist.scene import Note, Proxied, make_scene, seconds_until
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.world import service, web
 from tests.support.agent import unique, wait_until
 from tests.support.children import alive, child, free_port
 from tests.support.consul import ConsulServer
-from tests.support.lying_proxy import LyingProxy
 
 pytestmark = pytest.mark.consul
-
-Proxied = Callable[[ConsulServer], LyingProxy]
 
 
 @pytest.mark.checklist(

@@ -6,13 +6,13 @@ import json
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import psutil
 import pytest
 
-from tests.e2e.checklist.scene import Note, Scene, make_scene, seconds_until
+from tests.e2e.checklist.scene import Note, Proxied, Scene, make_scene, seconds_until
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.world import Catalog, web
 from tests.support.agent import RunningAgent, unique, wait_until
@@ -21,8 +21,6 @@ from tests.support.consul_cluster import Cluster
 from tests.support.lying_proxy import LyingProxy
 
 pytestmark = pytest.mark.consul
-
-Proxied = Callable[[ConsulServer], LyingProxy]
 
 #: Seconds in which all must be true again after Consul's return; and for a busy machine.
 SOON = 10.0

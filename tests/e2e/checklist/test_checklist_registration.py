@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -11,6 +10,7 @@ import pytest
 from tests.e2e.checklist.scene import (
     ROUND,
     Note,
+    Proxied,
     Sampler,
     Scene,
     make_scene,
@@ -21,14 +21,11 @@ from tests.e2e.world import Catalog, service, web
 from tests.support.agent import unique, wait_until
 from tests.support.children import child, free_port
 from tests.support.consul import ConsulServer
-from tests.support.lying_proxy import LyingProxy
 
 pytestmark = pytest.mark.consul
 
 #: So often an entry may come up within a minute.
 UPS = 10
-
-Proxied = Callable[[ConsulServer], LyingProxy]
 
 
 def by_hand(scene: Scene, name: str = "", **changes: Any) -> dict[str, Any]:
