@@ -37,6 +37,7 @@ from lictor.core.model.state import Health, Phase, ServiceState
 _REGISTERED = frozenset(
     {Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING, Phase.BACKOFF, Phase.FAILED}
 )
+WELL = frozenset({"passing", "warning"})  # statuses of checks that Consul's DNS answers with
 _MIN_REAP = 600.0  # seconds; Consul's own floor is 60, but a model may take minutes to load
 
 
@@ -136,6 +137,19 @@ def diff(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[Wr
         if service_id not in mine and belongs_to(there, owner):
             writes.append(Deregister(service_id))
     return writes
+
+
+def is_given_out(checks: Mapping[str, tuple[str, str]], service_id: str) -> bool:
+    """Whether DNS names this entry: it is there, and none of its checks is critical.
+
+    `checks`: status and output of every check of the node, by id, as the catalog has them.
+    """
+    told = [
+        status
+        for check_id, (status, _) in checks.items()
+        if check_id.rpartition(":")[0] == service_id
+    ]
+    return bool(told) and all(status in WELL for status in told)
 
 
 def owned_by(seen: RegistryView, owner: Owner) -> list[str]:

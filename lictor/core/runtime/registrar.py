@@ -29,6 +29,7 @@ from lictor.core.model.registration import (
 from lictor.core.model.spec import ASKED_BY_CONSUL
 from lictor.core.model.state import Health
 from lictor.core.planning.registration import (
+    WELL,
     Owner,
     Wanted,
     after,
@@ -36,6 +37,7 @@ from lictor.core.planning.registration import (
     conflicts,
     diff,
     farewell,
+    is_given_out,
 )
 from lictor.core.ports import Registry
 from lictor.core.runtime.bell import Bell
@@ -47,7 +49,6 @@ from lictor.core.runtime.promotion import write_in_order
 log = logging.getLogger(__name__)
 
 FULL_READ = 10.0  # seconds between complete comparisons
-_WELL = ("passing", "warning")  # what Consul's DNS answers with
 _SETTLE = 2.0  # seconds until the catalog has certainly heard of a renewed check
 _RETRY = (0.25, 10.0)  # seconds, first and longest
 _DENIED = 10.0  # seconds until rights are asked for again: only a person can change them
@@ -306,19 +307,13 @@ class Registrar:
         """Whether every check of this entry passes in the catalog; true where that is not known."""
         watched = self._watched
         return watched is None or all(
-            watched.get(check.check_id, ("", ""))[0] in _WELL for check in entry.checks
+            watched.get(check.check_id, ("", ""))[0] in WELL for check in entry.checks
         )
 
     def gives_out(self, service_id: str) -> bool:
         """Whether the catalog sends clients to this entry, and Consul hears of it from us."""
-        if not self._good or self._watched is None or service_id in self.refused:
-            return False
-        told = [
-            status
-            for check_id, (status, _) in self._watched.items()
-            if check_id.rpartition(":")[0] == service_id
-        ]
-        return bool(told) and all(status in _WELL for status in told)
+        known = self._watched if self._good and service_id not in self.refused else None
+        return known is not None and is_given_out(known, service_id)
 
     def said(self, service_id: str) -> str:
         """The sentence that our own check of this entry carries, if it is there."""

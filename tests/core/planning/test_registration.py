@@ -19,7 +19,14 @@ from lictor.core.model.registration import (
 )
 from lictor.core.model.spec import HealthSpec, ProbeSpec
 from lictor.core.model.state import Health
-from lictor.core.planning.registration import Owner, after, conflicts, diff, wanted
+from lictor.core.planning.registration import (
+    Owner,
+    after,
+    conflicts,
+    diff,
+    is_given_out,
+    wanted,
+)
 from tests.core.build import HTTP, now_in, want
 
 OWNER = Owner("uuid-1", "host1")
@@ -278,3 +285,18 @@ def test_removing_what_is_not_there_changes_nothing():
     view = holding(entry())
     assert after(view, RemoveCheck("none")) == view
     assert after(view, Deregister("none")) == view
+
+
+@pytest.mark.parametrize(
+    ("checks", "given"),
+    [
+        ({}, False),
+        ({"lictor:n:a:lictor": "passing"}, True),
+        ({"lictor:n:a:lictor": "passing", "lictor:n:a:http": "warning"}, True),
+        ({"lictor:n:a:lictor": "passing", "lictor:n:a:http": "critical"}, False),
+        ({"lictor:n:a:1:lictor": "passing"}, False),  # an instance of it is another entry
+    ],
+)
+def test_dns_names_an_entry_that_is_there_while_none_of_its_checks_is_critical(checks, given):
+    seen = {check_id: (status, "") for check_id, status in checks.items()}
+    assert is_given_out(seen, "lictor:n:a") is given
