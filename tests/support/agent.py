@@ -149,7 +149,9 @@ class RunningAgent:
         return self.dir / "stderr"
 
     def log(self) -> str:
-        """What the agent itself has said."""
+        """What the agent itself has said, the lines included that it gathers for a moment."""
+        if self.running:
+            time.sleep(0.1)
         return text_of(self.stderr)
 
     @property
