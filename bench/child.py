@@ -8,7 +8,9 @@ them, which is what a TCP check needs.
 
 from __future__ import annotations
 
+import contextlib
 import os
+import select
 import shutil
 import subprocess
 import time
@@ -114,11 +116,18 @@ def alive(pid: int) -> bool:
 def last_end(pids: Sequence[int], limit: float) -> float | None:
     """When the last of these processes had ended (CLOCK_MONOTONIC); None if some outlive `limit`."""
     end = time.monotonic() + limit
-    left = list(pids)
-    while left:
-        left = [pid for pid in left if os.path.exists(f"/proc/{pid}") and alive(pid)]  # noqa: PTH110
-        if left and time.monotonic() > end:
-            return None
-        if left:
-            time.sleep(0.001)
+    # The kernel tells: to ask for each of 200 every millisecond would take a CPU from who is measured.
+    with contextlib.ExitStack() as held, select.epoll() as ends:
+        left = 0
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                fd = os.pidfd_open(pid)
+                held.callback(os.close, fd)
+                ends.register(fd, select.EPOLLIN | select.EPOLLONESHOT)
+                left += 1
+        while left:
+            ended = ends.poll(max(0.0, end - time.monotonic()))
+            if not ended:
+                return None
+            left -= len(ended)
     return time.monotonic()

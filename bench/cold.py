@@ -1,8 +1,8 @@
 """Start and stop of N services from nothing: from the exec of the supervisor to the last service.
 
 The contestants take turns, so that a noisy moment of the machine hits all of them. A start ends when
-the last service read its own clock; a stop begins with the signal to the supervisor and ends when
-the last service's process is gone.
+the last service read its own clock; a stop begins with the signal to the supervisor, at rest by then,
+and ends when the last service's process has ended.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from collections.abc import Sequence
 import common
 from contest import Contest, Figures, median_spread
 
+_REST = 3.0  # seconds between the last start and the stop
+
 
 def measure(contest: Contest, count: int, runs: int) -> tuple[Figures, Figures]:
     """Seconds of every start and of every stop, by contestant."""
@@ -22,7 +24,7 @@ def measure(contest: Contest, count: int, runs: int) -> tuple[Figures, Figures]:
         for rival in contest.rivals:
             with contest.running(rival, count) as peer:
                 starts[rival.title].append(peer.all_running() - peer.began)
-                contest.settle(0.3)
+                contest.settle(_REST)
                 took = peer.end()
                 if took is not None:
                     stops[rival.title].append(took)
@@ -31,9 +33,9 @@ def measure(contest: Contest, count: int, runs: int) -> tuple[Figures, Figures]:
 
 def report(contest: Contest, counts: Sequence[int], runs: Sequence[int]) -> str:
     intro = (
-        "## Start and stop\n\nFrom the exec of the supervisor to the first instruction of the last "
-        "service, by the service's own clock; and from the signal that ends the supervisor to the "
-        "end of the last service.\n"
+        f"## Start and stop\n\nFrom the exec of the supervisor to the first instruction of the last "
+        f"service, by the service's own clock; and from the signal that ends the supervisor, {_REST:.0f} s "
+        "after the last start, to the end of the last service.\n"
     )
     parts = [intro]
     for count, times in zip(counts, runs, strict=True):
