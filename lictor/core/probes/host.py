@@ -24,7 +24,7 @@ _PAGE = os.sysconf("SC_PAGE_SIZE")
 _MAX_AGE = 2.0  # seconds a sample may be old
 _MIN_AGE = 0.25  # seconds under which even a missing service is no reason to look again
 _SETTLED = 10.0  # seconds after which a process has become what it is going to be
-_FORGET_STRANGERS = 30.0  # seconds until numbers that belonged to others are looked at again
+_FORGET_STRANGERS = 120.0  # seconds until numbers that belonged to others are looked at again
 _LISTEN = "0A"  # include/net/tcp_states.h: TCP_LISTEN
 
 
