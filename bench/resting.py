@@ -13,7 +13,8 @@ import common
 from consul_server import Consul
 from crowd import crowd
 
-_SETTLE_S = 15.0
+#: Longer than the interval of the checks: the first answer of each is news.
+_SETTLE_S = 75.0
 _WINDOW_S = 30.0
 
 
