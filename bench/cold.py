@@ -33,7 +33,7 @@ def measure(contest: Contest, count: int, runs: int) -> tuple[Figures, Figures]:
 
 def report(contest: Contest, counts: Sequence[int], runs: Sequence[int]) -> str:
     intro = (
-        f"## Start and stop\n\nFrom the exec of the supervisor to the first instruction of the last "
+        "## Start and stop\n\nFrom the exec of the supervisor to the first instruction of the last "
         f"service, by the service's own clock; and from the signal that ends the supervisor, {_REST:.0f} s "
         "after the last start, to the end of the last service.\n"
     )

@@ -8,7 +8,7 @@ import threading
 
 import pytest
 
-from lictor.cli.wiring.agent_log import Gathering
+from lictor.cli.wiring.agent_log import Gathering, _stamped
 
 
 class Kept(logging.Handler):
@@ -62,3 +62,9 @@ async def test_another_thread_waits_for_no_loop(log, kept):
     speaking.start()
     speaking.join()
     assert kept.said == ["from elsewhere"]
+
+
+def test_a_line_has_the_time_at_which_it_was_said_and_not_that_of_its_burst():
+    record = logging.makeLogRecord({"msg": "earlier", "created": 1.5})
+    event = _stamped(None, "info", {"event": "earlier", "_record": record})
+    assert event["timestamp"] == "1970-01-01T00:00:01.500000Z"

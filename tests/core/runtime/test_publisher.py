@@ -79,3 +79,27 @@ async def test_what_could_not_be_written_is_kept_for_the_next_try():
     sink.away = False
     assert await publisher.flush(sink) is None
     assert set(sink.there) == {PIPER}
+
+
+@virtual
+async def test_one_document_tries_whether_consul_is_back_and_then_all_follow_at_once():
+    sink, names = Sink(), [key(f"s{number}") for number in range(50)]
+    rendered: list[ServiceKey] = []
+
+    def document(name: ServiceKey) -> dict[str, object]:
+        rendered.append(name)
+        return {"name": str(name)}
+
+    publisher = Publisher(document)
+    sink.away = True
+    publisher.touch(*names)
+    task = asyncio.create_task(publisher.keep_publishing(sink))
+    await asyncio.sleep(0.5)
+    assert len(rendered) == 50  # who is told of an outage first has to try
+    await asyncio.sleep(60)
+    tries = len(rendered) - 50
+    assert 5 <= tries <= 15
+    sink.away = False
+    await asyncio.sleep(10.1)
+    assert set(sink.there) == set(names)
+    task.cancel()

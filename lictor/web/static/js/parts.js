@@ -168,5 +168,5 @@ export function ShownOnce({ text, secret, onClose, children }) {
   return html`<p>${text}</p>
     <p class="secret mono">${secret} <${Copy} text=${secret} /></p>
     ${children}
-    <div class="dialog-actions"><button class="primary" onClick=${onClose}>${t("act.close")}</button></div>`;
+    <div class="dialog-actions"><button class="primary" autofocus onClick=${onClose}>${t("act.close")}</button></div>`;
 }
