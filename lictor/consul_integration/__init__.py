@@ -14,6 +14,7 @@ arrives as `lictor.core.errors.ConsulError` or as `Unknown` with a reason.
 | `client` | typed facade over the endpoints that Lictor uses |
 | `batches` | many writes as few transactions; pure |
 | `watch` | the one blocking-query loop |
+| `repeated` | an endpoint read every few seconds, made sense of when it says something new |
 | `registry` | `ports.Registry`: what the local Consul agent holds, and writes to it |
 | `snapshot` | keys of KV to a `KvSnapshot`; pure |
 | `document` | text of one KV document to `Override` or `Reason`; pure |

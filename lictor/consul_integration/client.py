@@ -154,10 +154,6 @@ class ConsulClient:
         """`agent/services`, by id. Without rights 1.8.7 answers `{}`: empty proves nothing."""
         return _nested(await self._endpoints.agent.services(), "agent/services")
 
-    async def agent_checks(self) -> Mapping[str, Mapping[str, Any]]:
-        """`agent/checks`, by id. Without rights 1.8.7 answers `{}`, as above."""
-        return _nested(await self._endpoints.agent.checks(), "agent/checks")
-
     async def register_service(
         self,
         service_id: str,

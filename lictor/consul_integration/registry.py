@@ -13,13 +13,14 @@ reset a check that is critical at the agent: send `RemoveCheck` first, then `Reg
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
 from dataclasses import replace
-from typing import Any, Generic, TypeVar
+from typing import Any
 
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.lease import Lease
+from lictor.consul_integration.repeated import Repeated
 from lictor.consul_integration.watch import Edge, Fresh, Pace, Watch
 from lictor.core.errors import Garbage, NoLeader
 from lictor.core.model.known import Known, Unknown
@@ -43,7 +44,6 @@ from lictor.core.model.state import Health
 TTL = "876000h"
 
 Checks = Mapping[str, tuple[str, str]]
-T = TypeVar("T")
 
 
 class ConsulRegistry:
@@ -66,8 +66,8 @@ class ConsulRegistry:
         self._lease = lease
         self._pace = pace or Pace()
         self._consul_node = ""
-        self._services = _Converted(_service)
-        self._checks = _Converted(_check)
+        self._services = Repeated(client.transport, "/v1/agent/services", _service)
+        self._checks = Repeated(client.transport, "/v1/agent/checks", _check)
 
     async def ready(self) -> None:
         """Return if Consul can be written to by us now; else raise what says why not.
@@ -83,16 +83,8 @@ class ConsulRegistry:
 
     async def read(self) -> RegistryView:
         """Everything the local agent holds that we may see. Call `ready` first: see there."""
-        services, checks = await asyncio.gather(
-            self._client.agent_services(), self._client.agent_checks()
-        )
-        return RegistryView(
-            services={
-                service_id: self._inherited(seen)
-                for service_id, seen in self._services.of(services).items()
-            },
-            checks=self._checks.of(checks),
-        )
+        services, checks = await asyncio.gather(self._services.read(), self._checks.read())
+        return RegistryView(self._inherited(services), checks)
 
     async def apply(self, write: Write) -> None:
         """Do one write; doing it again changes nothing.
@@ -120,18 +112,21 @@ class ConsulRegistry:
             case SetStatus(check_id=check_id, status=status, output=output):
                 await self._client.update_check(check_id, _status(status), output)
 
-    def _inherited(self, seen: SeenService) -> SeenService:
-        """An entry as ours, if an agent left it that had our node's name before us.
+    def _inherited(self, seen: Mapping[str, SeenService]) -> Mapping[str, SeenService]:
+        """Entries as ours, if an agent left them that had our node's name before us.
 
-        Its definition carries the owner in its hash, so it is registered anew or taken out. For
-        any other owner's entry nothing changes.
+        Their definitions carry the owner in their hash, so they are registered anew or taken out.
+        For any other owner's entries nothing changes.
         """
-        lease, owner = self._lease, seen.meta.get(OWNER_META)
-        if lease is None or not owner or owner not in lease.heir_of:
+        if self._lease is None or not self._lease.heir_of:
             return seen
-        if seen.meta.get(NODE_META) != self.node:
-            return seen
-        return replace(seen, meta={**seen.meta, OWNER_META: lease.owner})
+        heir_of, owner = self._lease.heir_of, self._lease.owner
+        return {
+            service_id: replace(entry, meta={**entry.meta, OWNER_META: owner})
+            if entry.meta.get(OWNER_META) in heir_of and entry.meta.get(NODE_META) == self.node
+            else entry
+            for service_id, entry in seen.items()
+        }
 
     async def in_catalog(self) -> Mapping[str, SeenService]:
         """What the catalog has of this node; empty also where the node may not be read."""
@@ -193,24 +188,6 @@ class ConsulRegistry:
             for check in listed
         }
         return seen, checks
-
-
-class _Converted(Generic[T]):
-    """Answers as our own nouns, made anew only where the answer differs from the one before."""
-
-    def __init__(self, make: Callable[[str, Mapping[str, Any]], T]) -> None:
-        self._make = make
-        self._before: Mapping[str, tuple[Mapping[str, Any], T]] = {}
-
-    def of(self, answers: Mapping[str, Mapping[str, Any]]) -> dict[str, T]:
-        before, make = self._before, self._make
-        self._before = {
-            name: known
-            if (known := before.get(name)) is not None and known[0] == answer
-            else (answer, make(name, answer))
-            for name, answer in answers.items()
-        }
-        return {name: made for name, (_, made) in self._before.items()}
 
 
 def _service(service_id: str, seen: Mapping[str, Any]) -> SeenService:
