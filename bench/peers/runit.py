@@ -39,5 +39,14 @@ class Runit(Peer):
         return [_BIN / "runsvdir", self.folder / "services"]
 
     def status(self) -> Callable[[], object]:
-        argv = [_BIN / "sv", "status", *(self.folder / "services" / name for name in self.names)]
+        argv = [_BIN / "sv", "status", *self._services()]
         return lambda: subprocess.run(argv, capture_output=True, check=True)
+
+    def clear(self) -> None:
+        # A runsv outlives a runsvdir that was killed; the next one's runsv only finds its lock held.
+        argv = [_BIN / "sv", "exit", *self._services()]
+        subprocess.run(argv, capture_output=True, check=False, timeout=20.0)
+        super().clear()
+
+    def _services(self) -> list[Path]:
+        return [self.folder / "services" / name for name in self.names]
