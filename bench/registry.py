@@ -24,7 +24,7 @@ def report(many: int = 500, entries: int = 1000) -> str:
             return "## Consul\n\nLeft out: there is no Consul program on this machine.\n"
         program = child.build(top)
         rows = [
-            unchanged.report(where, entries),
+            *unchanged.report(where, entries),
             registering.report(top, where, many),
             following.report(top, where, program),
             resting.report(top, where, many),
