@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import itertools
+import math
+import random
 from dataclasses import replace
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from lictor.core.locales import text
@@ -387,6 +389,27 @@ def test_the_cheapest_set_costs_what_a_search_of_all_sets_finds(there, lack):
         assert sum(one.cost for one in found) == pytest.approx(min(costs))
 
 
+@given(
+    st.lists(st.tuples(st.integers(1, 12), st.integers(1, 40)), min_size=16, max_size=24),
+    st.integers(1, 200),
+)
+@settings(max_examples=40)
+def test_two_dozen_candidates_are_searched_completely(drawn, lack):
+    """Beside the textbook's table: the least cost of each number of GiB."""
+    least = [0.0] + [math.inf] * lack
+    for gives, cost in drawn:
+        for goal in range(lack, 0, -1):
+            least[goal] = min(least[goal], least[max(0, goal - gives)] + cost)
+    there = [
+        Tenant(ServiceKey(f"s{n}"), holds=gives * GIB, cost=float(cost))
+        for n, (gives, cost) in enumerate(drawn)
+    ]
+    found = cheapest(there, lack * GIB)
+    assert (found is None) == math.isinf(least[lack])
+    if found is not None:
+        assert sum(one.cost for one in found) == least[lack]
+
+
 class Weighed(Tenant):
     """Counts how often anybody is weighed, and ends a search that would never end."""
 
@@ -395,15 +418,42 @@ class Weighed(Tenant):
     @property
     def gives(self) -> int:
         Weighed.count += 1
-        assert Weighed.count < 10_000, "all sets are tried"
+        assert Weighed.count < 200_000, "all sets are tried"
         return self.holds + self.grows
 
 
-def test_of_many_candidates_the_cheapest_are_enough_for_the_search(monkeypatch):
-    """Sets of forty are 10**12; of the sixteen cheapest only those are tried that may be best."""
+@pytest.mark.parametrize("kinds", [1, 7])
+def test_of_many_alike_only_sets_that_differ_are_tried(monkeypatch, kinds):
+    """Sets of forty are 10**12, but only so many kinds of candidates are among them."""
     monkeypatch.setattr(Weighed, "count", 0)
-    there = [Weighed(ServiceKey(f"s{n}"), GIB, cost=1.0 + n % 7 / 10) for n in range(40)]
-    found = cheapest(there, 12 * GIB)
+    there = [Weighed(ServiceKey(f"s{n:02}"), GIB, cost=1.0 + n % kinds / 10) for n in range(40)]
+    found = cheapest(there, 11 * GIB + 1)
     assert found is not None
     by_cost = sorted(there, key=lambda one: (one.cost, one.key))
     assert set(found) == set(by_cost[:12])
+    assert Weighed.count < 10_000
+
+
+def test_of_two_sets_that_cost_the_same_the_smaller_goes():
+    a, b = (Tenant(ServiceKey(name), GIB, cost=1.0) for name in "ab")
+    for holds in (2 * GIB, 3 * GIB):  # looked at after the two, and before them
+        large = Tenant(ServiceKey("c"), holds, cost=2.0)
+        assert cheapest([a, b, large], 2 * GIB) == (large,)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_search_among_very_many_ends_with_a_good_set(monkeypatch, seed):
+    monkeypatch.setattr(Weighed, "count", 0)
+    draw = random.Random(seed)
+    there = [
+        Weighed(ServiceKey(f"s{n}"), draw.randrange(1, 10 * GIB), cost=draw.uniform(1, 500))
+        for n in range(100)
+    ]
+    lack = sum(one.holds for one in there) // 2
+    found = cheapest(there, lack)
+    assert found is not None
+    assert sum(one.holds for one in found) >= lack
+    best_first = sorted(there, key=lambda one: one.cost / one.holds)
+    sizes = list(itertools.accumulate(one.holds for one in best_first))
+    enough = 1 + next(n for n, size in enumerate(sizes) if size >= lack)
+    assert sum(one.cost for one in found) <= sum(one.cost for one in best_first[:enough])
