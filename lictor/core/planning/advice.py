@@ -8,6 +8,7 @@ capabilities are looked at; what is free at this moment is the business of place
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -32,18 +33,22 @@ class Card:
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What a service of the catalogue takes of a GPU; `memory` 0: it runs on the CPU."""
+    """What a service of the catalogue takes of a GPU; `memory` 0: it runs on the CPU.
+
+    `share`: it takes that part of whatever card it is given, if it is told no other.
+    """
 
     service: str
     memory: int = 0
     capability: float = 0.0
     model: str = ""
+    share: float | None = None
 
 
 #: The claims of the templates; for vLLM that of the model. Llama's 8.03e9 weights of two bytes are
 #: 15.0 GiB before anything is computed with them.
-QWEN = Need("vllm", 6 * GIB, 7.5, "Qwen2.5-7B AWQ")
-LLAMA = Need("vllm", 16 * GIB + GIB // 2, 7.0, "Llama-3.1-8B FP16")
+QWEN = Need("vllm", 6 * GIB, 7.5, "Qwen2.5-7B AWQ", share=0.5)
+LLAMA = Need("vllm", 16 * GIB + GIB // 2, 7.0, "Llama-3.1-8B FP16", share=0.5)
 CLOUD = Need("", model="Cloud LLM")
 XTTS = Need("xtts", 5 * GIB, 7.0, "XTTS v2")
 OPENVOICE = Need("openvoice", 3 * GIB, 6.1, "OpenVoice v2")
@@ -133,7 +138,7 @@ def _together(needs: Sequence[Need], cards: Sequence[Card]) -> tuple[bool, Reaso
         if not fits and reason.code == "advice.capability":
             return False, reason
     free = {card.uuid: card.total - HEADROOM for card in cards}
-    used: list[str] = []
+    used: list[tuple[Need, Card]] = []
     total = sum(need.memory for need in wanted)
     for need in wanted:
         able = [c for c in cards if _can(need, c) and free[c.uuid] >= need.memory]
@@ -142,9 +147,8 @@ def _together(needs: Sequence[Need], cards: Sequence[Card]) -> tuple[bool, Reaso
             return False, because("advice.too_large", needs=total + HEADROOM, has=most)
         chosen = min(able, key=lambda card: free[card.uuid])
         free[chosen.uuid] -= need.memory
-        used.append(chosen.name)
-    names = ", ".join(dict.fromkeys(used))
-    return True, because("advice.fits", needs=total, gpu=names)
+        used.append((need, chosen))
+    return True, _fits(used)
 
 
 def _alone(need: Need, cards: Sequence[Card]) -> tuple[bool, Reason]:
@@ -161,7 +165,18 @@ def _alone(need: Need, cards: Sequence[Card]) -> tuple[bool, Reason]:
     largest = max(able, key=lambda card: card.total)
     if largest.total - HEADROOM < need.memory:
         return False, because("advice.too_large", needs=need.memory + HEADROOM, has=largest.total)
-    return True, because("advice.fits", needs=need.memory, gpu=largest.name)
+    return True, _fits([(need, largest)])
+
+
+def _fits(placed: Sequence[tuple[Need, Card]]) -> Reason:
+    """They fit, and the share that one of them must be told for it, if any."""
+    needs = sum(need.memory for need, _ in placed)
+    names = ", ".join(dict.fromkeys(card.name for _, card in placed))
+    for need, card in placed:
+        if need.share is not None and need.share * card.total < need.memory:
+            share = math.ceil(100 * need.memory / card.total) / 100
+            return because("advice.fits_by_share", needs=needs, gpu=names, share=share)
+    return because("advice.fits", needs=needs, gpu=names)
 
 
 def _can(need: Need, card: Card) -> bool:

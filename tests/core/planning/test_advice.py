@@ -67,11 +67,30 @@ def test_two_cards_hold_together_what_one_cannot():
     assert row(found, 16).reason.params["gpu"] == "A, B"
 
 
+@pytest.mark.parametrize(
+    ("gib", "gigabytes", "share"),
+    [(8, 8, 0.75), (7.8, 8, 0.77), (11.76, 12, 0.52), (12, 12, None), (24, 16, 0.69)],
+)
+def test_a_card_of_which_half_is_too_little_gets_the_share_that_is_enough(gib, gigabytes, share):
+    """The template takes half of the card, so 8 GB would give Qwen 4 of the 6 GiB that it needs."""
+    reason = row(advise([card(gib)]), gigabytes).reason
+    assert reason.code == ("advice.fits" if share is None else "advice.fits_by_share")
+    assert reason.params.get("share") == share
+
+
+def test_the_share_is_that_of_the_card_where_the_model_goes():
+    found = advise([card(18, uuid="a", name="A"), card(8, uuid="b", name="B")])
+    assert row(found, 16).reason.params["share"] == 0.92
+    alone = {one.need.service: one.reason for one in found.singles}
+    assert alone["vllm"].code == "advice.fits"
+    assert alone["xtts"].code == "advice.fits"
+
+
 def test_two_halves_do_not_make_one_card():
     assert not row(advise([card(12, uuid="a"), card(12, uuid="b")]), 16).fits
 
 
-def test_an_old_thereis_told_what_it_lacks():
+def test_an_old_card_is_told_what_it_lacks():
     found = advise([card(11, 6.1, "GTX 1080 Ti")])
     assert names(found) == ("Cloud LLM", "Piper")
     by = {one.need.service: one for one in found.singles}
@@ -82,13 +101,13 @@ def test_an_old_thereis_told_what_it_lacks():
     assert not by["vllm"].fits
 
 
-def test_a_voice_is_not_put_on_a_therethat_is_too_old_for_it():
+def test_a_voice_is_not_put_on_a_card_that_is_too_old_for_it():
     found = advise([card(8, 8.6, "new", "a"), card(24, 6.1, "old", "b")])
     assert row(found, 8).fits
     assert not row(found, 12).fits
 
 
-def test_without_a_therethe_cloud_and_the_cpu_are_left():
+def test_without_a_card_the_cloud_and_the_cpu_are_left():
     found = advise(())
     assert names(found) == ("Cloud LLM", "Piper")
     assert row(found, None).here
@@ -97,7 +116,7 @@ def test_without_a_therethe_cloud_and_the_cpu_are_left():
     assert row(found, 8).reason.code == "advice.no_gpu"
 
 
-def test_a_therethat_does_not_say_its_capability_may_try():
+def test_a_card_that_does_not_say_its_capability_may_try():
     assert names(advise([card(12, None)])) == ("Qwen2.5-7B AWQ", "XTTS v2")
 
 
@@ -126,4 +145,5 @@ def test_the_claims_are_those_of_the_templates(tmp_path, need):
     (smallest,) = [gb for gb, llm, voice in TABLE if (llm, voice) == (QWEN, XTTS)]
     there = Gpu("u1", 0, total=smallest * GIB)
     assert claim_on(Ask(spec.key, spec.gpu), there) == need.memory
+    assert spec.gpu.utilization == need.share
     assert spec.gpu.min_compute_capability == (need.capability or None)
