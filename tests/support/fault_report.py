@@ -22,16 +22,18 @@ class FaultReport:
     """Collects the outcome of each case; the first bad phase of a test is its outcome."""
 
     def __init__(self) -> None:
-        self.cases: dict[str, tuple[int, str, str, str]] = {}
+        self.cases: dict[str, list[tuple[int, str, str, str]]] = {}
+        self.variants: dict[str, str] = {}
         self.seen: dict[str, str] = {}
         self.figures: dict[str, list[tuple[str, object]]] = {}
         self.took: dict[str, float] = {}
 
     def pytest_collection_modifyitems(self, items: list[pytest.Item]) -> None:
         for item in items:
-            mark = item.get_closest_marker("checklist")
-            if mark is not None:
-                self.cases[item.nodeid] = mark.args
+            marks = [mark.args for mark in item.iter_markers("checklist")]
+            if marks:
+                self.cases[item.nodeid] = marks
+                self.variants[item.nodeid] = getattr(getattr(item, "callspec", None), "id", "")
 
     def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
         if report.nodeid not in self.cases:
@@ -45,19 +47,23 @@ class FaultReport:
         self.figures[report.nodeid] = list(report.user_properties)
 
     def rows(self) -> list[tuple[str, ...]]:
-        """A row for each case that was chosen, by line of the checklist."""
-        found = sorted(self.cases.items(), key=lambda case: (case[1][0], case[0]))
+        """A row for each line of each case that was chosen, by line of the checklist."""
+        found = sorted(
+            (line, node, setup, fault, expected)
+            for node, marks in self.cases.items()
+            for line, setup, fault, expected in marks
+        )
         return [
             (
                 str(line),
                 setup,
-                fault,
+                f"{fault}: {variant}" if (variant := self.variants[node]) else fault,
                 expected,
                 self.seen.get(node, "not run"),
                 ", ".join(f"{name}: {_plain(value)}" for name, value in self.figures.get(node, ())),
                 f"{self.took.get(node, 0.0):.1f} s",
             )
-            for node, (line, setup, fault, expected) in found
+            for line, node, setup, fault, expected in found
         ]
 
     @pytest.hookimpl(wrapper=True)

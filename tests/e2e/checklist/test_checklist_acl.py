@@ -141,8 +141,8 @@ def test_a_token_that_sees_less_of_kv_starts_and_stops_nothing(
     15,
     "three services, a token from a file",
     "the token is revoked, later another one is put into the file",
-    "named within a round, at most one try in 10 s, services run on; then all registered under the "
-    "new token, and what was stopped meanwhile leaves the catalog",
+    "named within a round, at most one try in 10 s of each part that asks, services run on; then all "
+    "registered under the new token, and what was stopped meanwhile leaves the catalog",
 )
 def test_a_revoked_token_is_named_and_a_new_one_mends_everything(
     make_agent: MakeAgent, tokens: Tokens, proxied: Proxied, note: Note
