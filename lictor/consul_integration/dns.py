@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from lictor.consul_integration.failures import words
 from lictor.core.errors import (
     BadRequest,
     ConsulError,
@@ -259,7 +260,7 @@ async def _exchange(
     except dns.exception.Timeout as error:
         raise ConsulTimeout(f"{where} did not answer over {protocol}.") from error
     except (OSError, EOFError) as error:
-        raise ConsulUnreachable(f"{where} cannot be reached: {error}.") from error
+        raise ConsulUnreachable(f"{where} cannot be reached: {words(error)}.") from error
     except dns.exception.DNSException as error:
         raise Garbage(f"{where} answered what is no DNS: {error}.") from error
     return _Reply(message, protocol)

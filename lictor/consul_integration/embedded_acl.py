@@ -16,6 +16,7 @@ from contextlib import closing
 from typing import Any, Literal, TypeAlias
 from urllib.parse import urlsplit
 
+from lictor.consul_integration.failures import words
 from lictor.core.errors import (
     ConsulError,
     ConsulTimeout,
@@ -174,7 +175,7 @@ def _call(
         except TimeoutError as error:
             raise ConsulTimeout(f"Consul at {address} did not answer in {timeout} s.") from error
         except OSError as error:
-            raise ConsulUnreachable(f"No Consul answers at {address}: {error}.") from error
+            raise ConsulUnreachable(f"No Consul answers at {address}: {words(error)}.") from error
         except http.client.HTTPException as error:
             raise Garbage(f"What answers at {address} is no Consul: {error!r}.") from error
     try:

@@ -7,6 +7,10 @@ a `ConsulError` with Consul's own words. It never sees a token, and cuts what it
 
 from __future__ import annotations
 
+import os
+import socket
+import ssl
+
 from lictor.core.errors import (
     BadRequest,
     Conflict,
@@ -43,6 +47,17 @@ def one_line(text: str, limit: int = _QUOTED) -> str:
     joined = " ".join(text.split())
     clean = "".join(char for char in joined if char.isprintable())
     return clean if len(clean) <= limit else f"{clean[: limit - 1]}…"
+
+
+def words(error: BaseException) -> str:
+    """What went wrong in one line, without a full stop; of a system call in the system's own words.
+
+    asyncio words a refused connection as its number, "Connect call failed" and a tuple.
+    """
+    foreign = (ssl.SSLError, socket.gaierror)  # whose numbers are not those of errno
+    if isinstance(error, OSError) and error.errno and not isinstance(error, foreign):
+        return os.strerror(error.errno)
+    return one_line(str(error) or type(error).__name__, 200).rstrip(".")
 
 
 def refusal(status: int, body: str, path: str) -> ConsulError:

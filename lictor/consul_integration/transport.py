@@ -25,7 +25,7 @@ from consul.exceptions import ConsulException
 from yarl import URL
 
 from lictor.consul_integration.address import ConsulAddress, TlsOptions, TokenProvider
-from lictor.consul_integration.failures import one_line, refusal
+from lictor.consul_integration.failures import refusal, words
 from lictor.consul_integration.handshake import handshake_failure
 from lictor.core.errors import (
     BadRequest,
@@ -130,7 +130,7 @@ class Transport:
         except ConsulError:
             raise
         except (ConsulException, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise Garbage(f"Consul's answer to {path} makes no sense: {_line(error)}") from error
+            raise Garbage(f"Consul's answer to {path} makes no sense: {words(error)}") from error
         except RecursionError as error:
             raise Garbage(f"Consul's answer to {path} is nested too deeply.") from error
 
@@ -238,21 +238,21 @@ class Transport:
             raise ConsulTimeout(f"Consul at {where} did not answer {path} in time.") from error
         except aiohttp.ClientSSLError as error:
             raise self._handshake(error) or ConsulUnreachable(
-                f"No https connection to Consul at {where}: {_line(error)}."
+                f"No https connection to Consul at {where}: {words(error)}."
             ) from error
         except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
-            raise Garbage(f"Consul at {where} does not speak HTTP: {_line(error)}.") from error
+            raise Garbage(f"Consul at {where} does not speak HTTP: {words(error)}.") from error
         except aiohttp.ClientConnectorError as error:
             raise ConsulUnreachable(
-                f"Nothing answers at Consul's address {where}: {_line(error.os_error)}."
+                f"Nothing answers at Consul's address {where}: {words(error.os_error)}."
             ) from error
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # RuntimeError: aiohttp's word for "session is closed", when close() came in between.
             raise self._handshake(error) or ConsulUnreachable(
-                f"The connection to Consul at {where} was cut: {_line(error)}."
+                f"The connection to Consul at {where} was cut: {words(error)}."
             ) from error
         except ValueError as error:  # a token with a line break in it, for one
-            raise BadRequest(f"The request for {path} cannot be sent: {_line(error)}.") from error
+            raise BadRequest(f"The request for {path} cannot be sent: {words(error)}.") from error
 
     def _handshake(self, error: BaseException) -> ConsulUnreachable | None:
         """What TLS is to blame for, if so."""
@@ -282,7 +282,3 @@ def _wait_of(params: Params) -> float | None:
         return None
     wait = str(given.get("wait", "300s"))  # Consul's default is five minutes
     return float(wait.removesuffix("s"))
-
-
-def _line(error: BaseException) -> str:
-    return one_line(str(error) or type(error).__name__, 200).rstrip(".")

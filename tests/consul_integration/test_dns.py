@@ -148,7 +148,7 @@ async def test_a_frozen_consul_is_a_timeout(own_consul):
 
 async def test_a_closed_port_is_unreachable_not_nothing_found():
     [port] = free_ports(1)
-    with pytest.raises(ConsulUnreachable):
+    with pytest.raises(ConsulUnreachable, match="reached: Connection refused\\."):
         await resolve("piper", server="127.0.0.1", port=port, timeout=1.0)
 
 

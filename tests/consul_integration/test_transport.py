@@ -114,7 +114,9 @@ async def test_a_unix_socket_is_spoken_to(tmp_path, connect):
 
 async def test_a_closed_port_is_unreachable_and_the_message_says_where(connect):
     (port,) = free_ports(1)
-    with pytest.raises(ConsulUnreachable, match=str(port)):
+    with pytest.raises(
+        ConsulUnreachable, match=rf"http://127\.0\.0\.1:{port}: Connection refused\."
+    ):
         await connect(f"http://127.0.0.1:{port}").leader()
 
 
