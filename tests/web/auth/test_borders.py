@@ -302,6 +302,20 @@ async def test_every_change_is_written_down_with_who_from_where_and_what(office)
     assert "hunter2" not in json.dumps([line.plain() for line in found])
 
 
+async def test_guesses_that_were_not_even_looked_at_push_no_line_out(office):
+    """Whoever tries a thousand passwords is written down a few times, not a thousand."""
+    async with client(office) as web:
+        answers = []
+        while 429 not in answers:
+            said = {"username": "admin", "password": f"guess-{len(answers)}"}
+            answers.append((await web.post("/admin/auth/login", json=said)).status_code)
+    found = await lines(office)
+    assert [(line.who, line.outcome) for line in found] == [("admin", "denied")] * answers.count(
+        401
+    )
+    assert len(answers) == answers.count(401) + 1
+
+
 async def test_the_log_is_filtered_exported_and_shortened(office):
     admin = bearer(await somebody(office, "chief", Role.ADMIN))
     anna = bearer(await somebody(office, "anna", Role.USER))
