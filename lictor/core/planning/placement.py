@@ -256,7 +256,7 @@ def _unfit(ask: Ask, gpu: Gpu) -> Reason | None:
     if gpu.mig:
         return because("gpu.mig", gpu=gpu.index)
     least = ask.spec.min_compute_capability
-    if least is not None and (gpu.capability is None or gpu.capability + 1e-6 < least):
+    if least is not None and (gpu.capability is None or gpu.capability < least):
         has = "?" if gpu.capability is None else f"{gpu.capability:.1f}"
         return because("gpu.capability", needs=f"{least:.1f}", gpu=gpu.index, has=has)
     if gpu.total is None or gpu.free is None:
