@@ -137,6 +137,18 @@ async def test_an_open_stream_learns_that_its_person_is_gone(office):
     assert not office.keeper.still(person)
 
 
+async def test_an_open_stream_learns_that_the_agent_is_of_another_mode(tmp_path):
+    """A reload may turn it into `cloud`, where less is shown to some."""
+    mode = ["full"]
+    async with opened(tmp_path / "d", mode=lambda: mode[0]) as office:
+        given = await granted(office)
+        user, session = office.sessions.holder(given.access)
+        person = office.keeper._person(user, "cookie", "", f"session:{session}")
+        assert office.keeper.still(person)
+        mode[0] = "cloud"
+        assert not office.keeper.still(person)
+
+
 async def test_a_renewal_cookie_that_is_used_again_ends_the_session(tmp_path):
     async with opened(tmp_path / "d") as office:
         clock = Clock()
