@@ -136,6 +136,7 @@ class ConsulSide:
         """What Consul was told may be lost: tell it again, as far as it does not know it."""
         agent = self._agent
         self.groups.look_at_queries()
+        self.finder.look_again()
         if self.ports is not None:
             agent.publisher.begin_anew(self.ports.actual, *agent.reconciler.runners)
         agent.background.keep("tidy", self._tidy, once=True)

@@ -55,6 +55,11 @@ class Finder:
         self._kept: list[dict[str, object]] | None = None
         self._answers: dict[tuple[str | None, str | None], _Answer] = {}
         self._states: dict[tuple[str, str], tuple[str, float | None]] = {}
+        self._anew = asyncio.Event()
+
+    def look_again(self) -> None:
+        """Consul is back, maybe for a moment only: what it says is to be remembered soon."""
+        self._anew.set()
 
     async def find(
         self, discovery: Discovery, name: str | None, *, dc: str | None, near: str | None
@@ -104,11 +109,21 @@ class Finder:
         self._store.save(_TABLE, _AGE, {"at": self._clock.wall()})
 
     async def keep_remembering(self, discovery: Discovery) -> None:
-        """Ask for everything once a minute, for ever; a failure leaves what is remembered."""
-        for pause in chain(_AT_FIRST, repeat(_EVERY)):
-            await asyncio.sleep(pause)
-            with contextlib.suppress(ConsulError):
-                self._remember(None, None, await discovery.discover())
+        """Ask for everything once a minute, for ever; a failure leaves what is remembered.
+
+        After `look_again` it begins as at first: what was asked in vain before Consul came would
+        else leave nothing to remember for most of a minute.
+        """
+        while True:
+            self._anew.clear()
+            for pause in chain(_AT_FIRST, repeat(_EVERY)):
+                with contextlib.suppress(TimeoutError):
+                    async with asyncio.timeout(pause):
+                        await self._anew.wait()
+                if self._anew.is_set():
+                    break
+                with contextlib.suppress(ConsulError):
+                    self._remember(None, None, await discovery.discover())
 
     def since(self, one: Instance) -> float | None:
         """Since when (Unix seconds) it is in its state, if the change was seen; else None."""

@@ -64,6 +64,22 @@ async def test_what_was_never_asked_for_is_taken_from_the_answer_about_everythin
 
 
 @virtual
+async def test_a_consul_that_came_late_is_remembered_soon_and_not_after_a_minute():
+    consul, finder = Consul(one()), Finder(LoopClock())
+    there, consul.instances = consul.instances, None
+    task = asyncio.create_task(finder.keep_remembering(consul))
+    await asyncio.sleep(20)  # the tries of the beginning were in vain
+    consul.instances = there
+    finder.look_again()
+    await asyncio.sleep(2)
+    consul.instances = None
+    found = await finder.find(consul, "piper", dc=None, near=None)
+    task.cancel()
+    assert list(found.instances) == [one()]
+    assert found.away is not None
+
+
+@virtual
 async def test_without_any_memory_the_failure_is_told():
     consul, finder = Consul(one()), Finder(LoopClock())
     await finder.find(consul, "piper", dc=None, near=None)
