@@ -13,6 +13,7 @@ from lictor.cli import client
 from lictor.cli.client import Row, ask_object, rows_of
 from lictor.cli.output import Column, emit, show_table, talk, warn
 from lictor.cli.paint import Cell, state
+from lictor.cli.registry_commands import CONSUL_SILENCE
 from lictor.cli.status_commands import address_of, label, runs
 from lictor.cli.words import say, sentence
 from lictor.core.errors import AgentUnreachable, NoSuchService
@@ -42,7 +43,7 @@ def show_all_nodes(names: Sequence[str], output: str) -> int:
 
 def _ask(names: Sequence[str]) -> dict[str, Any]:
     try:
-        return ask_object("nodes", {"names": list(names)})
+        return ask_object("nodes", {"names": list(names)}, silence=CONSUL_SILENCE)
     except AgentUnreachable as error:
         if not client.no_agent(error):
             raise

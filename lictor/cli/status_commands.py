@@ -241,12 +241,15 @@ def _talk_about_the_rest(*, verbose: bool) -> None:
         told = [(name, overview.get(name)) for name in facts]
         told += [(f"consul {name}", consul.get(name)) for name in ("address", "ui", "dns")]
         talk(", ".join(f"{name}: {clean(value)}" for name, value in told if value))
+    away = ""
     if consul.get("state") not in {"ok", None}:
-        warn(sentence(consul) or say("status.consul", state=consul.get("state")))
+        away = sentence(consul) or say("status.consul", state=consul.get("state"))
+        warn(away)
     warnings = overview.get("warnings")
     for warning in warnings if isinstance(warnings, list) else []:
-        if isinstance(warning, dict):
-            warn(sentence(warning))
+        # The agent counts what is wrong with Consul among its warnings.
+        if isinstance(warning, dict) and (text := sentence(warning)) != away:
+            warn(text)
 
 
 def _health_cells(row: Row) -> list[Cell | str]:

@@ -133,7 +133,8 @@ def test_verbose_shows_what_the_table_has_no_room_for(agent, run):
 
 def test_trouble_with_consul_and_warnings_go_to_stderr(agent, run):
     consul = {"state": "unreachable", "sentence": "Consul does not answer."}
-    overview = OVERVIEW | {"consul": consul, "warnings": [{"sentence": "It runs as root."}]}
+    said = [{"sentence": "Consul does not answer."}, {"sentence": "It runs as root."}]
+    overview = OVERVIEW | {"consul": consul, "warnings": said}  # an agent says the first twice
     agent(status=[row("piper")], overview=overview)
     done = run("status")
     assert done.stderr == "warning: Consul does not answer.\nwarning: It runs as root.\n"

@@ -180,6 +180,24 @@ def test_services_start_without_consul_and_are_registered_when_it_comes(
     assert agent.row(name)["restarts"] == 0
 
 
+def test_what_a_consul_said_that_came_late_is_remembered_soon(
+    make_agent: MakeAgent, own_consul: ConsulServer
+):
+    name = unique("brief")
+    own_consul.kill()
+    agent = make_agent({name: web()}, consul=own_consul.http).start()
+    time.sleep(7)  # asked for everything in vain, and not to be asked again within the minute
+    own_consul.restart()
+    _all_passing(agent, own_consul, name)
+    time.sleep(7)
+    own_consul.kill()
+    found = agent.cli("discover", name, "-o", "json")
+    assert found.code == 0, found
+    (row,) = found.json
+    assert row["cached"] is True
+    assert row["answer_age_s"] < 60
+
+
 def test_a_frozen_consul_holds_up_no_verb_and_no_end(
     make_agent: MakeAgent, own_consul: ConsulServer
 ):
@@ -191,6 +209,7 @@ def test_a_frozen_consul_holds_up_no_verb_and_no_end(
     own_consul.freeze()
     try:
         assert agent.cli("status", name, timeout=20).code == 0
+        assert agent.cli("status", "--all-nodes", timeout=40).code == 6  # not: the agent is stuck
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: agent.row(name)["restarts"] == 1)
         agent.wait_ready(name)
