@@ -1,8 +1,8 @@
 """Finding services, ours and others': the answer that Consul's HTTP API gives, health included.
 
 It is the adapter behind `ports.Discovery`. DNS shows only what passes; this shows every instance and
-says why one is left out. What it cannot show is what the token may not see: Consul leaves that out
-without a word.
+says why one is left out. Consul leaves out without a word what the token may not see; so an empty
+answer is given only where the token may see, and a `Forbidden` that names the rule otherwise.
 """
 
 from __future__ import annotations
@@ -21,8 +21,10 @@ from typing import Any
 
 from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.failures import one_line
+from lictor.consul_integration.inspection import ConsulInspection
 from lictor.consul_integration.watch import Pace, Watch
-from lictor.core.errors import Garbage
+from lictor.core.errors import Forbidden, Garbage, NotFound
+from lictor.core.model.access import Rule
 from lictor.core.model.known import Unknown
 from lictor.core.model.state import Health
 from lictor.core.ports import Instance
@@ -51,13 +53,40 @@ class ConsulDiscovery:
 
         `tag` keeps the instances that carry it; `dc` asks another datacenter; `near` sorts by the
         round trip from that node instead (`_agent`: from the local one). A service that does not
-        exist gives an empty list; an unknown datacenter raises `BadRequest`.
+        exist gives an empty list; an unknown datacenter raises `BadRequest`, and a token that is not
+        shown it `Forbidden`.
         """
         if name is None:
             found = await self._everything(dc)
+        else:
+            found = await self._instances(name, tag, dc, near)
+        if not found and dc is None:
+            await self._require_sight(name)
+        if name is None:
             return [one for one in found if tag is None or carries(one, tag)]
-        found = await self._instances(name, tag, dc, near)
         return found if near else sorted(found, key=_order)
+
+    async def _require_sight(self, name: str | None) -> None:
+        """Raise `Forbidden` unless an empty answer can be believed.
+
+        Without rights Consul answers "nothing" to everything (measured on 1.8.7).
+        """
+        rules = (
+            Rule("service", name, "read", "finds it")
+            if name is not None
+            else Rule("service_prefix", "", "read", "finds services"),
+            Rule("node_prefix", "", "read", "says where they are"),
+        )
+        try:
+            lacking = await ConsulInspection(self._client).denied(rules)
+        except NotFound:  # older than the question: nobody can tell
+            return
+        if lacking:
+            await self._client.check_token()  # none at all is said as such
+            raise Forbidden(
+                f"Consul does not show it to our token, which lacks the rule `{lacking[0].hcl}`.",
+                hint="`lictor generate consul` prints the whole policy.",
+            )
 
     async def changes(
         self, name: str | None, *, dc: str | None = None, pace: Pace | None = None
@@ -87,9 +116,13 @@ class ConsulDiscovery:
     ) -> tuple[int, list[Instance]]:
         if name is None:
             seen, _ = await self._client.all_checks(dc, index, wait)
-            return seen, await self._everything(dc)
-        seen, entries = await self._client.watch_service(name, dc, index, wait)
-        return seen, sorted(_parsed(name, entries), key=_order)
+            found = await self._everything(dc)
+        else:
+            seen, entries = await self._client.watch_service(name, dc, index, wait)
+            found = sorted(_parsed(name, entries), key=_order)
+        if not found and dc is None:
+            await self._require_sight(name)
+        return seen, found
 
     async def _everything(self, dc: str | None) -> list[Instance]:
         """All instances in as few questions as there are nodes or services, whichever are fewer."""

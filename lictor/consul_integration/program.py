@@ -169,16 +169,13 @@ class ConsulServiceRegistry:
     def get_service_status(self, service_name: str) -> ServiceStatus:
         """How a service is, on all nodes; `status` is `absent` when nobody offers it.
 
-        It may be anybody's service, Lictor's agents' too. Where Consul shows nothing at all to
-        this token it raises `Forbidden` rather than say `absent`.
+        It may be anybody's service, Lictor's agents' too. Where this token may not see it, it
+        raises `Forbidden` rather than say `absent`.
         """
         name = sought_name(service_name)
 
         async def ask(client: ConsulClient) -> list[Instance]:
-            found = await ConsulDiscovery(client).discover(name)
-            if not found:
-                await _require_sight(client)
-            return found
+            return await ConsulDiscovery(client).discover(name)
 
         return _status(name, self._run(ask))
 
@@ -186,10 +183,7 @@ class ConsulServiceRegistry:
         """Every service of the catalog, sorted by name; Consul's own (`consul`) among them."""
 
         async def ask(client: ConsulClient) -> list[Instance]:
-            found = await ConsulDiscovery(client).discover()
-            if not found:
-                await _require_sight(client)
-            return found
+            return await ConsulDiscovery(client).discover()
 
         by_name: dict[str, list[Instance]] = {}
         for one in self._run(ask):
@@ -256,16 +250,6 @@ async def _entry(client: ConsulClient, service_id: str) -> Mapping[str, Any] | N
     except NotFound:
         return None
     return found if isinstance(found, dict) else {}
-
-
-async def _require_sight(client: ConsulClient) -> None:
-    """Raise `Forbidden` unless an empty answer can be believed.
-
-    Without rights Consul 1.8.7 answers "nothing" to everything; but its own servers are a service
-    that whoever may read services at all can see.
-    """
-    if not await client.catalog_services():
-        await client.check_token()
 
 
 def _status(name: str, found: Iterable[Instance]) -> ServiceStatus:

@@ -3,7 +3,8 @@
 import pytest
 
 from lictor.consul_integration.discovery import ConsulDiscovery
-from lictor.core.errors import BadRequest, Garbage
+from lictor.core.errors import BadRequest, Forbidden, Garbage
+from lictor.core.model.known import Unknown
 from tests.support.liar import answer, liar
 from tests.support.patience import until
 
@@ -116,3 +117,36 @@ async def test_an_entry_that_makes_no_sense_is_garbage(connect, body):
     async with liar(lambda _: answer(body)) as server:
         with pytest.raises(Garbage):
             await ConsulDiscovery(connect(server.url)).discover("x")
+
+
+@pytest.mark.parametrize(
+    ("rules", "lacking"),
+    [
+        ('service_prefix "" { policy = "read" }', "node_prefix"),
+        ('node_prefix "" { policy = "read" }', "service"),
+    ],
+)
+async def test_what_the_token_may_not_see_is_never_said_to_be_nothing(
+    acl_consul, connect, unique, rules, lacking
+):
+    register(acl_consul, unique)
+    narrow = ConsulDiscovery(connect(acl_consul.http, token=acl_consul.token_for(rules)))
+    for name in (unique, None):
+        with pytest.raises(Forbidden, match=f'`{lacking}.* "read" }}`'):
+            await narrow.discover(name)
+    nobody = ConsulDiscovery(connect(acl_consul.http))
+    with pytest.raises(Forbidden, match="has no token"):
+        await nobody.discover(unique)
+    allowed = ConsulDiscovery(connect(acl_consul.http, token=acl_consul.master))
+    assert await allowed.discover("no-such-service") == []
+
+
+async def test_a_watch_says_what_the_token_may_not_see(acl_consul, connect, unique, pace):
+    register(acl_consul, unique)
+    token = acl_consul.token_for('service_prefix "" { policy = "read" }')
+    narrow = ConsulDiscovery(connect(acl_consul.http, token=token))
+    changes = narrow.changes(unique, pace=pace)
+    seen = await anext(changes)
+    await changes.aclose()
+    assert isinstance(seen, Unknown)
+    assert seen.reason.code == "consul.forbidden"

@@ -112,6 +112,35 @@ def test_exactly_the_generated_policy_is_enough_for_everything(
         catalog.wait_gone(name, agent.entry_id(name))
 
 
+def test_what_a_token_may_not_see_is_never_said_to_be_nothing(
+    make_agent: MakeAgent, guarded: ConsulServer
+):
+    name = unique("hidden")
+    agent = make_agent({name: web()}, consul=guarded.http)
+    policy = policy_of(agent)
+    agent.env["CONSUL_HTTP_TOKEN"] = Token(guarded, policy).secret
+    agent.start().wait_ready(name)
+    Catalog(guarded).wait_passing(name, agent.entry_id(name))
+
+    # DNS asks without a token, and this Consul lets nobody read without one.
+    told = agent.cli("resolve", name, "-o", "json")
+    assert told.code == 3
+    assert [code["code"] for row in told.json["left_out"] for code in row["reasons"]] == [
+        "left_out.anonymous"
+    ]
+    assert agent.down().code == 0
+
+    nobody = {"LICTOR_CONFIG": str(agent.config), "CONSUL_HTTP_TOKEN": ""}
+    rule = 'agent_prefix "" { policy = "read" }'
+    narrow = nobody | {"CONSUL_HTTP_TOKEN": Token(guarded, without(policy, rule)).secret}
+    for command in (["discover"], ["discover", name], ["resolve", name]):
+        done = agent.cli(*command, env=nobody)
+        assert (done.code, "has no token" in done.err) == (6, True), done
+    done = agent.cli("resolve", name, env=narrow)
+    assert (done.code, rule in done.err) == (6, True), done
+    assert agent.cli("discover", name, env=narrow).code == 4  # it may see, and there is nothing
+
+
 def test_a_rule_that_is_missing_is_named_by_explain_and_doctor(
     make_agent: MakeAgent, guarded: ConsulServer
 ):

@@ -32,6 +32,7 @@ def add_to(operations: Operations, agent: Agent) -> None:
             str(args.get("name") or ""),
             ((host.strip("[]"), int(port)), str(about.get("domain") or "consul")),
             ports.discovery,
+            ports.inspection,
             tag=args.get("tag"),
             query=bool(args.get("query")),
             said=agent.consul.said,

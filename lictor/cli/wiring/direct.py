@@ -223,9 +223,14 @@ async def dns_of(reach: Reach) -> tuple[tuple[str, int], str]:
     """Where the DNS of this Consul is, and the domain that it answers for."""
     try:
         seen = await reach.client.agent_self()
-    except Forbidden:
+    except Forbidden as error:
         if reach.dns is None:
-            raise
+            await reach.client.check_token()  # none, or one that was revoked, is said as such
+            raise Forbidden(
+                "Consul does not say where its DNS is to our token, which lacks the rule "
+                '`agent_prefix "" { policy = "read" }`.',
+                hint="`lictor generate consul` prints the whole policy.",
+            ) from error
         return reach.dns, "consul"
     found = reach.dns or dns_endpoint(seen, reach.client.address.host)
     if found is None:

@@ -15,10 +15,12 @@ from lictor.cli.wiring.direct import Reach, dns_of, with_consul
 from lictor.consul_integration.discovery import ConsulDiscovery
 from lictor.consul_integration.dns import DnsAnswer
 from lictor.consul_integration.dns import resolve as ask_dns
-from lictor.core.errors import ConsulError
+from lictor.consul_integration.inspection import ConsulInspection
+from lictor.core.errors import ConsulError, Forbidden
 from lictor.core.model.reason import Reason, because
+from lictor.core.planning.access import for_everybody
 from lictor.core.planning.leftout import left_out, stands_by
-from lictor.core.ports import Discovery, Instance
+from lictor.core.ports import Discovery, Inspection, Instance
 from lictor.core.runtime import views
 
 
@@ -30,7 +32,8 @@ def resolve(name: str, *, tag: str | None, query: bool) -> dict[str, Any]:
 
     async def ask(reach: Reach) -> dict[str, Any]:
         place = await dns_of(reach)
-        return await answer_for(name, place, ConsulDiscovery(reach.client), tag=tag, query=query)
+        discovery, inspection = ConsulDiscovery(reach.client), ConsulInspection(reach.client)
+        return await answer_for(name, place, discovery, inspection, tag=tag, query=query)
 
     return with_consul(ask)
 
@@ -39,6 +42,7 @@ async def answer_for(
     name: str,
     place: tuple[tuple[str, int], str],
     discovery: Discovery,
+    inspection: Inspection,
     *,
     tag: str | None = None,
     query: bool = False,
@@ -58,14 +62,35 @@ async def answer_for(
     asked = await answer_of(kind, None if query else tag)
     other, known = await asyncio.gather(
         _quiet(answer_of("query", None)) if kind == "service" and "." not in name else _none(),
-        discovery.discover(name),
+        _known(discovery, name, asked),
     )
     fresh = [replace(one, output=said(one.id) or one.output) for one in known]
+    blind = bool(fresh) and await _asks_in_vain(asked, inspection)
     return {
         **_answer(asked),
         "also": _answer(other) if other is not None and other.records else None,
-        "left_out": _left_out(fresh, asked, tag=tag, query=query),
+        "left_out": _left_out(fresh, asked, tag=tag, query=query, blind=blind),
     }
+
+
+async def _asks_in_vain(answer: DnsAnswer, inspection: Inspection) -> bool:
+    """Whether DNS gives nobody because it asks without a token, as far as can be told."""
+    if answer.records or answer.rcode not in {"NXDOMAIN", "NOERROR"}:
+        return False
+    try:
+        return await inspection.denied(for_everybody()) is not None
+    except ConsulError:
+        return False
+
+
+async def _known(discovery: Discovery, name: str, asked: DnsAnswer) -> list[Instance]:
+    """Who is there, by the HTTP API. What DNS gave is worth showing to a token that sees less."""
+    try:
+        return await discovery.discover(name)
+    except Forbidden:
+        if not asked.records:
+            raise
+        return []
 
 
 async def _none() -> None:
@@ -127,7 +152,7 @@ def _verdict(answer: DnsAnswer) -> Reason | None:
 
 
 def _left_out(
-    known: Iterable[Instance], answer: DnsAnswer, *, tag: str | None, query: bool
+    known: Iterable[Instance], answer: DnsAnswer, *, tag: str | None, query: bool, blind: bool
 ) -> list[dict[str, Any]]:
     given = {(one.address or one.target, one.port) for one in answer.records}
     rows = []
@@ -145,7 +170,7 @@ def _left_out(
         if why is None and query:
             why = stands_by(one.tags, one.meta)
         if why is None:
-            why = because("left_out.not_given")
+            why = because("left_out.anonymous") if blind else because("left_out.not_given")
         rows.append(
             {
                 "id": one.id,

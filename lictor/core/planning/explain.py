@@ -178,14 +178,22 @@ def _catalog(facts: Facts) -> _Judged:
         case Known():
             return _not_in_catalog(facts)
         case Unknown(reason):
+            rule = _hiding(facts) if reason.code == "consul.forbidden" else None
+            if rule is not None:
+                return Verdict.UNKNOWN, *_missing(rule)
             return Verdict.UNKNOWN, *_consul_away(facts, reason)
+
+
+def _hiding(facts: Facts) -> Rule | None:
+    """The rule without which Consul shows our token nothing, whatever there is."""
+    return _denied(facts.denied, "node") or _denied(facts.denied, "service", facts.key.name)
 
 
 def _not_in_catalog(facts: Facts) -> _Judged:
     at_agent = isinstance(facts.at_agent, Known) and facts.at_agent.value is not None
     if not at_agent:
         return Verdict.GAP, because("explain.nowhere"), None
-    rule = _denied(facts.denied, "node") or _denied(facts.denied, "service", facts.key.name)
+    rule = _hiding(facts)
     if rule is not None:  # it may well be there: without the rule the answer is empty, not an error
         return Verdict.UNKNOWN, *_missing(rule)
     if isinstance(facts.node, Known) and not facts.node.value.catalog_id:

@@ -201,6 +201,16 @@ CASES = {
         "acl.missing",
         "next.rule",
     ),
+    "the catalog shows our token nothing": (
+        replace(
+            FOUND,
+            in_catalog=Unknown(because("consul.forbidden", message="x")),
+            denied=(Rule("node_prefix", "", "read", "nodes"),),
+        ),
+        "catalog",
+        "acl.missing",
+        "next.rule",
+    ),
     "a check fails": (
         replace(FOUND, at_agent=entry(http="critical"), in_catalog=in_catalog("critical")),
         "check",
