@@ -11,6 +11,7 @@ import asyncio
 from collections.abc import Mapping, Sequence
 
 from lictor.consul_integration.client import ConsulClient
+from lictor.consul_integration.dns import open_to_others
 from lictor.consul_integration.failures import reason_of
 from lictor.consul_integration.inspection import ConsulInspection
 from lictor.core.errors import ConsulError, Forbidden, NotFound
@@ -93,7 +94,7 @@ async def _access(
     except ConsulError as error:
         return [_failed("acl", error)], ()
     if lacking is None:
-        return [_open(client)], None
+        return [await _open(client)], None
     if not lacking:
         return [Finding("acl", Level.OK, because("doctor.acl_ok", rules=len(rules)))], ()
     return [
@@ -107,10 +108,16 @@ async def _access(
     ], lacking
 
 
-def _open(client: ConsulClient) -> Finding:
-    if client.address.loopback:
+async def _open(client: ConsulClient) -> Finding:
+    """No access control: fine for a Consul that only this host reaches."""
+    reached = "" if client.address.loopback else str(client.address)
+    try:
+        reached = reached or open_to_others(await client.agent_self())
+    except ConsulError as error:
+        return _failed("acl", error)
+    if not reached:
         return Finding("acl", Level.OK, because("doctor.acl_off"))
-    told = because("doctor.acl_off_remote", address=str(client.address))
+    told = because("doctor.acl_off_remote", address=reached.replace("tcp://", "http://"))
     return Finding("acl", Level.WARN, told)
 
 

@@ -143,6 +143,14 @@ def dns_endpoint(agent_self: Mapping[str, object], http_host: str) -> tuple[str,
     return (reachable[0], port) if reachable else None
 
 
+def open_to_others(agent_self: Mapping[str, object]) -> str:
+    """An address of Consul's plain HTTP API that other hosts can reach; empty if there is none."""
+    debug = agent_self.get("DebugConfig")
+    listeners = _texts(debug.get("HTTPAddrs")) if isinstance(debug, Mapping) else []
+    hosts = ((listener, _host_of(listener)) for listener in listeners)
+    return next((where for where, host in hosts if host and not _is_loopback(host)), "")
+
+
 def _texts(value: object) -> list[str]:
     return [item for item in value if isinstance(item, str)] if isinstance(value, list) else []
 

@@ -97,6 +97,19 @@ async def test_without_access_control_nothing_is_missing(consul, connect):
     }
 
 
+async def test_without_access_control_a_consul_that_others_reach_is_a_warning(consul_bin, connect):
+    server = ConsulServer(consul_bin, extra={"client_addr": "0.0.0.0"})
+    try:
+        server.start()
+        # Asked over loopback, as an agent on the same host does.
+        found = await examine(connect(server.http), RULES)
+    finally:
+        server.close()
+    (acl,) = [finding for finding in found if finding.check == "acl"]
+    assert (acl.level, acl.reason.code) == (Level.WARN, "doctor.acl_off_remote")
+    assert acl.reason.params == {"address": f"http://0.0.0.0:{server.http_port}"}
+
+
 async def test_a_dns_that_shows_nothing_without_a_token_is_named_until_it_may_read(
     consul_bin, connect
 ):

@@ -282,7 +282,8 @@ def _addresses(agent: Agent) -> Iterator[str]:
             yield say("banner.api", url=link.address)
         if consul.about.get("dns"):
             host, _, port = str(consul.about["dns"]).rpartition(":")
-            yield say("banner.dns", host=host, port=port)
+            domain = consul.about.get("domain") or "consul"
+            yield say("banner.dns", host=host, port=port, domain=domain)
     dashboard = dashboard_url(agent)
     if dashboard is not None:
         yield say("banner.web", url=f"{dashboard}/")

@@ -8,6 +8,7 @@ gathers the facts (`runtime.explaining`), the command line and the API show the 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from lictor.core.model.access import Rule
 from lictor.core.model.desired import DesiredService, DesiredState, Source
@@ -33,6 +34,8 @@ _NEXT_OF_CONSUL = frozenset({"consul.unknown_token", "consul.no_token", "consul.
 
 def explain(facts: Facts) -> Explanation:
     """The chain of one service with its verdict."""
+    if facts.foreign:  # what Consul shows under our id is about somebody else's service
+        facts = replace(facts, at_agent=Known(None), in_catalog=Known(None))
     judged = [
         (Link.DESIRED, *_desired(facts)),
         (Link.PROCESS, *_process(facts)),
@@ -45,9 +48,16 @@ def explain(facts: Facts) -> Explanation:
     first = next((each for each in judged if each[1] is not Verdict.OK), None)
     notes = tuple(_notes(facts))
     if first is None:
-        found = because("explain.found", name=f"{facts.key.name}.service.consul")
+        found = because("explain.found", name=_name_in_dns(facts))
         return Explanation(facts.key, Verdict.OK, steps, found, notes=notes)
-    return Explanation(facts.key, first[1], steps, first[2], first[3], notes)
+    others = tuple(note for note in notes if note != first[2])
+    return Explanation(facts.key, first[1], steps, first[2], first[3], others)
+
+
+def _name_in_dns(facts: Facts) -> str:
+    """What DNS was asked: Consul may answer for another domain than `consul`."""
+    asked = facts.dns.value.question if isinstance(facts.dns, Known) else ""
+    return asked or f"{facts.key.name}.service.consul"
 
 
 _Judged = tuple[Verdict, Reason, Reason | None]
@@ -172,8 +182,7 @@ def _catalog(facts: Facts) -> _Judged:
         return reserved
     match facts.in_catalog:
         case Known(CatalogEntry() as entry):
-            place = f"{entry.address}:{entry.port}"
-            value = because("explain.in_catalog", place=place, node=entry.node)
+            value = because("explain.in_catalog", place=_place(entry), node=entry.node)
             return Verdict.OK, value, None
         case Known():
             return _not_in_catalog(facts)
@@ -182,6 +191,12 @@ def _catalog(facts: Facts) -> _Judged:
             if rule is not None:
                 return Verdict.UNKNOWN, *_missing(rule)
             return Verdict.UNKNOWN, *_consul_away(facts, reason)
+
+
+def _place(entry: CatalogEntry) -> str:
+    """`address:port`, as people write it; a worker without a port has only the first."""
+    host = f"[{entry.address}]" if ":" in entry.address else entry.address
+    return f"{host}:{entry.port}" if entry.port else host
 
 
 def _hiding(facts: Facts) -> Rule | None:

@@ -327,3 +327,37 @@ def test_of_checks_that_fail_the_one_that_consul_asks_itself_is_told():
         in_catalog=in_catalog("critical"),
     )
     assert explain(facts).reason == because("explain.critical", check="http", output="refused")
+
+
+def test_what_somebody_else_has_under_our_id_is_never_shown_as_ours():
+    told = explain(replace(FOUND, foreign=True))
+    said = {step.link.value: step.value.code for step in told.steps}
+    assert said["agent"] == "consul.id_taken"
+    assert said["catalog"] == "explain.nowhere"
+    assert said["check"] == "explain.no_check"
+    assert said["dns"] == "explain.not_in_dns"
+
+
+def test_it_is_found_by_the_name_that_dns_was_asked_for():
+    place = ("127.0.0.1", 5000)
+    seen = DnsSeen("piper.service.corp.example", "127.0.0.1:8600", "NOERROR", (place,))
+    told = explain(replace(FOUND, dns=Known(seen)))
+    assert told.reason == because("explain.found", name="piper.service.corp.example")
+
+
+@pytest.mark.parametrize(
+    ("address", "port", "place"),
+    [("10.0.0.9", 0, "10.0.0.9"), ("10.0.0.9", 80, "10.0.0.9:80"), ("::1", 80, "[::1]:80")],
+)
+def test_a_place_is_written_as_people_write_it(address, port, place):
+    told = explain(replace(FOUND, in_catalog=in_catalog(address=address, port=port)))
+    (step,) = [step for step in told.steps if step.link is Link.CATALOG]
+    assert step.value.params["place"] == place
+
+
+def test_a_note_never_repeats_the_reason():
+    away = because("consul.unreachable", message="x")
+    cut = replace(FOUND, at_agent=Unknown(away), desired_unknown=away)
+    assert explain(cut).notes == ()
+    other = replace(cut, desired_unknown=because("desired.not_read_yet"))
+    assert [note.code for note in explain(other).notes] == ["desired.not_read_yet"]
