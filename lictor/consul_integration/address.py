@@ -129,11 +129,12 @@ class TlsOptions:
 class TokenFile:
     """A token in a file, read again whenever the file changes: rotation needs no restart.
 
-    While the file cannot be read or is empty (somebody is about to write it), the last token stays
-    in use, so that a rotation has no gap.
+    While the file cannot be read or holds no token (somebody is about to write it), the last one
+    stays in use, so that a rotation has no gap. `trouble` says what is wrong with it; "" if nothing.
     """
 
     path: Path
+    trouble: str = ""
     _stamp: tuple[int, int, int] | None = None
     _token: str | None = field(default=None, repr=False)
 
@@ -143,11 +144,22 @@ class TokenFile:
             about = self.path.stat()
             stamp = (about.st_ino, about.st_mtime_ns, about.st_size)
             if stamp != self._stamp:
-                self._token = self.path.read_text(encoding="utf-8").strip() or self._token
+                self._take(self.path.read_text(encoding="utf-8").strip())
                 self._stamp = stamp
-        except (OSError, UnicodeDecodeError):
-            pass
+        except OSError as error:
+            self.trouble = error.strerror or str(error)
+            self._stamp = None
+        except UnicodeDecodeError:
+            self.trouble = "it is no text"
         return self._token
+
+    def _take(self, text: str) -> None:
+        if not text:
+            self.trouble = "it is empty"
+        elif len(text.split()) > 1 or not (text.isascii() and text.isprintable()):
+            self.trouble = "it holds more than a token"  # no HTTP header could carry it
+        else:
+            self.trouble, self._token = "", text
 
 
 @dataclass(frozen=True, slots=True)

@@ -43,14 +43,12 @@ async def examine(client: ConsulClient, rules: Sequence[Rule]) -> list[Finding]:
 
 def _failed(check: str, error: ConsulError) -> Finding:
     reason = reason_of(error)
-    if reason.code == "consul.no_token":
-        reason = because("consul.no_token", message=error.hint)
     return Finding(check, Level.FAIL, reason, _step_after(reason))
 
 
 def _step_after(reason: Reason) -> Reason:
     match reason.code:
-        case "consul.no_token" | "consul.unknown_token" | "consul.forbidden":
+        case "consul.no_token" | "consul.token_file" | "consul.unknown_token" | "consul.forbidden":
             return because("next.token")
         case "consul.no_leader":
             return because("next.leader")

@@ -21,6 +21,7 @@ from lictor.consul_integration.address import (
     ConsulAddress,
     ConsulSettings,
     TlsOptions,
+    TokenFile,
     TokenProvider,
 )
 from lictor.consul_integration.endpoints import Endpoints
@@ -132,12 +133,24 @@ class ConsulClient:
         except Forbidden as error:
             if self._token():
                 raise
-            missing = Forbidden(
-                "Consul has access control on, and Lictor has no token.",
-                hint="Set CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE.",
-            )
-            missing.code = "consul.no_token"
+            missing = self._no_token()
             raise missing from error
+
+    def _no_token(self) -> Forbidden:
+        if isinstance(self._token, TokenFile) and self._token.trouble:
+            path, why = self._token.path, self._token.trouble
+            error = Forbidden(
+                f"The token file {path} cannot be used: {why}.",
+                hint="Consul has access control on, so Lictor needs a token.",
+            )
+            error.code = "consul.token_file"
+            return error
+        error = Forbidden(
+            "Consul has access control on, and Lictor has no token.",
+            hint="Set CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE.",
+        )
+        error.code = "consul.no_token"
+        return error
 
     async def server_ids(self) -> frozenset[str]:
         """Node ids of the servers: all of them new means that the cluster lost its state.

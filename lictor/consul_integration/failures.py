@@ -7,6 +7,7 @@ a `ConsulError` with Consul's own words. It never sees a token, and cuts what it
 
 from __future__ import annotations
 
+import json
 import os
 import socket
 import ssl
@@ -60,9 +61,20 @@ def words(error: BaseException) -> str:
     return one_line(str(error) or type(error).__name__, 200).rstrip(".")
 
 
+def _said(body: str) -> str:
+    """What is said in a body; a refused transaction says it of each operation, in JSON."""
+    if not body.startswith('{"Results"'):
+        return body
+    try:
+        said = [str(error["What"]) for error in json.loads(body)["Errors"]]
+    except (ValueError, LookupError, TypeError):
+        return body
+    return "; ".join(dict.fromkeys(said)) or body
+
+
 def refusal(status: int, body: str, path: str) -> ConsulError:
     """The error for an answer that is neither 200 nor 404."""
-    said = one_line(body) or f"HTTP {status}"
+    said = one_line(_said(body)) or f"HTTP {status}"
     if 300 <= status < 400:
         return Garbage(
             f"Consul answered {path} with a redirect ({status}), which Consul never needs."

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from lictor.consul_integration.address import TokenFile
 from lictor.consul_integration.checkup import examine
+from lictor.consul_integration.client import kv_set
 from lictor.consul_integration.inspection import ConsulInspection
 from lictor.core.errors import Forbidden
 from lictor.core.model.finding import Level
@@ -83,6 +85,35 @@ async def test_no_token_and_an_unknown_one_are_told_apart(acl_consul, connect):
         assert acl.step.code == "next.token"
     with pytest.raises(Forbidden):
         await ConsulInspection(unknown).denied(RULES)
+
+
+async def test_a_token_file_that_cannot_be_used_is_named(acl_consul, connect, tmp_path):
+    path = tmp_path / "token"
+    client = connect(acl_consul.http, token=TokenFile(path))
+    for content, why in (
+        (None, "No such file or directory"),
+        ("a b", "it holds more than a token"),
+    ):
+        if content is not None:
+            path.write_text(content)
+        (acl,) = [found for found in await examine(client, RULES) if found.check == "acl"]
+        assert (acl.level, acl.reason.code) == (Level.FAIL, "consul.token_file")
+        said = f"The token file {path} cannot be used: {why}."
+        assert acl.reason.params == {"message": said}
+        assert acl.step is not None
+        assert acl.step.code == "next.token"
+    path.write_text(acl_consul.master)
+    (acl,) = [found for found in await examine(client, RULES) if found.check == "acl"]
+    assert acl.level is Level.OK
+
+
+async def test_a_refused_transaction_says_what_is_refused_and_no_more(acl_consul, connect):
+    narrow = connect(
+        acl_consul.http, token=acl_consul.token_for('key "other" { policy = "write" }')
+    )
+    with pytest.raises(Forbidden) as refused:
+        await narrow.kv_transaction([kv_set("lictor/a", "1"), kv_set("lictor/b", "1")])
+    assert refused.value.message == "Consul does not allow /v1/txn: Permission denied."
 
 
 async def test_without_access_control_nothing_is_missing(consul, connect):

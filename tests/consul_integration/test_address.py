@@ -2,7 +2,13 @@
 
 import pytest
 
-from lictor.consul_integration.address import BadAddress, ConsulAddress, ConsulSettings, TlsOptions
+from lictor.consul_integration.address import (
+    BadAddress,
+    ConsulAddress,
+    ConsulSettings,
+    TlsOptions,
+    TokenFile,
+)
 
 
 @pytest.mark.parametrize(
@@ -96,6 +102,30 @@ def test_a_token_file_is_read_again_when_it_changes_and_survives_its_absence(tmp
     assert settings.token() == "another"
     path.unlink()
     assert settings.token() == "another"
+
+
+@pytest.mark.parametrize(
+    ("content", "trouble"),
+    [
+        (b" \n", "it is empty"),
+        (b"one\ntwo\n", "it holds more than a token"),
+        (b"one two", "it holds more than a token"),
+        ("токен".encode(), "it holds more than a token"),
+        (b"\xff\xfe\x00", "it is no text"),
+        (None, "No such file or directory"),
+    ],
+)
+def test_what_is_no_token_leaves_the_last_one_in_use_and_is_told(tmp_path, content, trouble):
+    path = tmp_path / "token"
+    token = TokenFile(path)
+    path.write_text("one\r\n")
+    assert (token(), token.trouble) == ("one", "")
+    path.unlink()
+    if content is not None:
+        path.write_bytes(content)
+    assert (token(), token.trouble) == ("one", trouble)
+    path.write_text("another")
+    assert (token(), token.trouble) == ("another", "")
 
 
 def test_no_token_is_in_the_representation_of_settings():

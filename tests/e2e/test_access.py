@@ -193,6 +193,18 @@ def test_a_revoked_token_is_said_and_a_new_one_in_its_file_is_enough(
     assert {step["verdict"] for step in explained(agent, name)["steps"][:5]} == {"ok"}
 
 
+def test_an_agent_without_a_token_is_told_that_and_not_of_every_rule(
+    make_agent: MakeAgent, guarded: ConsulServer
+):
+    name = unique("bare")
+    agent = make_agent({name: web()}, consul=guarded.http).start()
+    agent.wait_ready(name)
+    wait_until(lambda: agent.consul_state() == "consul.no_token")
+    told = explained(agent, name)
+    assert (told["reason"], told["next"]["reason"]) == ("consul.no_token", "next.token")
+    assert "the rule" not in agent.cli("explain", name).out
+
+
 def test_a_host_without_a_token_gets_the_policy_and_is_told_what_is_missing(
     make_agent: MakeAgent, guarded: ConsulServer
 ):

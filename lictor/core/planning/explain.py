@@ -29,13 +29,17 @@ from lictor.core.model.state import Phase
 from lictor.core.planning.groups import STANDBY
 from lictor.core.planning.reconcile import hold_reason, stop_reason
 
-_NEXT_OF_CONSUL = frozenset({"consul.unknown_token", "consul.no_token", "consul.forbidden"})
+#: Without any token every rule is missing, and none of them is the reason.
+_NO_TOKEN = frozenset({"consul.no_token", "consul.token_file"})
+_NEXT_OF_CONSUL = frozenset({"consul.unknown_token", "consul.forbidden"}) | _NO_TOKEN
 
 
 def explain(facts: Facts) -> Explanation:
     """The chain of one service with its verdict."""
     if facts.foreign:  # what Consul shows under our id is about somebody else's service
         facts = replace(facts, at_agent=Known(None), in_catalog=Known(None))
+    if facts.consul.code in _NO_TOKEN:
+        facts = replace(facts, denied=())
     judged = [
         (Link.DESIRED, *_desired(facts)),
         (Link.PROCESS, *_process(facts)),
@@ -160,6 +164,8 @@ def _missing(rule: Rule) -> tuple[Reason, Reason]:
 
 def _consul_away(facts: Facts, reason: Reason) -> tuple[Reason, Reason]:
     """What keeps Consul from answering us, with the rule if it is a missing one."""
+    if facts.consul.code in _NO_TOKEN and reason.code == "consul.forbidden":
+        reason = facts.consul
     rule = _denied(facts.denied, "agent") if reason.code == "consul.forbidden" else None
     if rule is not None:
         return _missing(rule)

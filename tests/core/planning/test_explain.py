@@ -164,6 +164,17 @@ CASES = {
         "acl.missing",
         "next.rule",
     ),
+    "there is no token": (
+        replace(
+            ABSENT,
+            consul=because("consul.no_token", message="x"),
+            denied=(LACKING, Rule("agent_prefix", "", "read", "all of it")),
+            in_catalog=Unknown(because("consul.forbidden", message="x")),
+        ),
+        "agent",
+        "consul.no_token",
+        "next.token",
+    ),
     "the token was revoked": (
         replace(ABSENT, at_agent=Unknown(because("consul.unknown_token"))),
         "agent",
