@@ -24,7 +24,7 @@ _DEFAULT_PORTS = {"http": 8500, "https": 443}
 
 
 class BadAddress(ConsulError):
-    """The address, TLS setting or token file cannot be used as it is written."""
+    """The address or a TLS setting cannot be used as it is written."""
 
     code = "consul.bad_address"
 
@@ -110,19 +110,39 @@ class TlsOptions:
     verify: bool = True
 
     def context(self) -> ssl.SSLContext:
-        """The context to connect with. Raises `BadAddress` when a file cannot be used."""
+        """The context to connect with. Raises `BadAddress`, which names the file that cannot be used."""
         try:
             made = ssl.create_default_context(
                 cafile=self.ca_file or None, capath=self.ca_path or None
             )
-            if self.client_cert:
-                made.load_cert_chain(self.client_cert, self.client_key or None)
         except OSError as error:  # ssl.SSLError is one of them
-            raise BadAddress(f"The TLS files for Consul cannot be used: {error}.") from error
+            raise _bad_tls(error, self.ca_file or self.ca_path) from error
+        if self.client_cert:
+            try:
+                made.load_cert_chain(self.client_cert, self.client_key or None)
+            except OSError as error:
+                raise _bad_tls(error, self.client_cert, self.client_key) from error
         if not self.verify:
             made.check_hostname = False
             made.verify_mode = ssl.CERT_NONE
         return made
+
+
+def _bad_tls(error: OSError, *paths: str) -> BadAddress:
+    """Python says neither which file is not there nor, in words, what a wrong one lacks."""
+    for path in filter(None, paths):
+        try:
+            with Path(path).open("rb"):
+                pass
+        except IsADirectoryError:  # as a path of authorities may be
+            pass
+        except OSError as missing:
+            return BadAddress(f"The TLS file {path} cannot be used: {missing.strerror}.")
+    named = " with ".join(filter(None, paths))
+    if isinstance(error, ssl.SSLError):
+        why = "it holds no certificate or key that fits"
+        return BadAddress(f"The TLS file {named} cannot be used: {why} ({error.reason or error}).")
+    return BadAddress(f"The TLS file {named} cannot be used: {error.strerror or error}.")
 
 
 @dataclass(slots=True)

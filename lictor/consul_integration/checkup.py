@@ -32,7 +32,7 @@ async def examine(client: ConsulClient, rules: Sequence[Rule]) -> list[Finding]:
     try:
         leader = await client.leader()
     except ConsulError as error:
-        return [_failed("consul", error)]
+        return [failed("consul", error)]
     if not leader:
         why = because("consul.no_leader", message=str(client.address))
         return [Finding("consul", Level.FAIL, why, because("next.leader"))]
@@ -41,7 +41,8 @@ async def examine(client: ConsulClient, rules: Sequence[Rule]) -> list[Finding]:
     return [await _version(client), *access, *node, *dns]
 
 
-def _failed(check: str, error: ConsulError) -> Finding:
+def failed(check: str, error: ConsulError) -> Finding:
+    """What keeps one question from being answered, with the step that may help."""
     reason = reason_of(error)
     return Finding(check, Level.FAIL, reason, _step_after(reason))
 
@@ -88,9 +89,9 @@ async def _access(
     except NotFound:
         return [Finding("acl", Level.WARN, because("doctor.acl_unasked"))], ()
     except Forbidden as error:
-        return [_failed("acl", error)], tuple(rules)
+        return [failed("acl", error)], tuple(rules)
     except ConsulError as error:
-        return [_failed("acl", error)], ()
+        return [failed("acl", error)], ()
     if lacking is None:
         return [await _open(client)], None
     if not lacking:
@@ -112,7 +113,7 @@ async def _open(client: ConsulClient) -> Finding:
     try:
         reached = reached or open_to_others(await client.agent_self())
     except ConsulError as error:
-        return _failed("acl", error)
+        return failed("acl", error)
     if not reached:
         return Finding("acl", Level.OK, because("doctor.acl_off"))
     told = because("doctor.acl_off_remote", address=reached.replace("tcp://", "http://"))
@@ -126,7 +127,7 @@ async def _node(client: ConsulClient, lacking: Sequence[Rule]) -> list[Finding]:
     try:
         node = await ConsulInspection(client).node()
     except ConsulError as error:
-        return [_failed("node", error)]
+        return [failed("node", error)]
     return [_judged(node)]
 
 

@@ -43,6 +43,18 @@ class Wishes:
     kv_prefix: str = "lictor"
     kv_restore: Literal["auto", "never"] = "auto"
 
+    def exports(self) -> Mapping[str, str]:
+        """What else the `consul` program must know to get in; the token itself is not here."""
+        files = {
+            "CONSUL_HTTP_TOKEN_FILE": str(self.token_file or ""),
+            "CONSUL_CACERT": self.ca_file,
+            "CONSUL_CLIENT_CERT": self.client_cert,
+            "CONSUL_CLIENT_KEY": self.client_key,
+            "CONSUL_TLS_SERVER_NAME": self.server_name,
+            "CONSUL_HTTP_SSL_VERIFY": "" if self.verify else "false",
+        }
+        return {name: value for name, value in files.items() if value}
+
 
 class Link:
     """`ports.ConsulLink` over HTTP."""
@@ -206,7 +218,8 @@ class Link:
         host = "127.0.0.1"
         if self._dns is not None:
             host, dns_port = self._dns
-        return embedded.exports(self.address, token, dns_port, self._node, dns_host=host)
+        told = embedded.exports(self.address, token, dns_port, self._node, dns_host=host)
+        return told if self._own is not None else {**told, **self._wishes.exports()}
 
     async def close(self) -> None:
         """Close connections."""

@@ -137,3 +137,20 @@ def test_no_token_is_in_the_representation_of_settings():
 def test_a_missing_ca_file_is_a_bad_address_and_not_a_crash(tmp_path):
     with pytest.raises(BadAddress):
         TlsOptions(ca_file=str(tmp_path / "none.pem")).context()
+
+
+def test_the_tls_file_that_cannot_be_used_is_named(tmp_path):
+    there, missing = tmp_path / "there.pem", tmp_path / "missing.pem"
+    there.write_text("no certificate")
+    for options, words in (
+        (TlsOptions(ca_file=str(missing)), f"{missing} cannot be used: No such file"),
+        (TlsOptions(ca_file=str(there)), f"{there} cannot be used: it holds no certificate"),
+        (TlsOptions(client_cert=str(missing)), f"{missing} cannot be used: No such file"),
+        (
+            TlsOptions(client_cert=str(there), client_key=str(missing)),
+            f"{missing} cannot be used: No such file",
+        ),
+    ):
+        with pytest.raises(BadAddress) as refused:
+            options.context()
+        assert words in refused.value.message

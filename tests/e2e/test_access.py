@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -273,6 +274,16 @@ def test_an_agent_works_over_https_with_a_client_certificate(
     code, rows = findings(agent)
     assert code == 0, rows
     assert agent.cli("resolve", name).code == 0
+    told = agent.cli("env", "-o", "json").json  # as `eval "$(lictor env)"` gives it
+    members = subprocess.run(
+        [strict.binary, "members"],
+        env=told,
+        timeout=30,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert members.returncode == 0, members
     assert agent.down().code == 0
     Catalog(strict).wait_gone(name, agent.entry_id(name))
     assert agent.cli("discover", "consul").code == 0  # straight to Consul, the same way
@@ -308,3 +319,45 @@ def test_what_is_missing_for_https_is_one_clear_sentence(
     (row,) = [row for row in rows if row["level"] == "fail"]
     assert (row["reason"], row["next"]["reason"]) == (code, "next.tls")
     assert "Traceback" not in agent.log()
+
+
+def test_a_certificate_that_comes_later_needs_no_restart_and_its_absence_is_logged_once(
+    make_agent: MakeAgent, strict: ConsulServer, tls_files: dict[str, str]
+):
+    name = unique("later")
+    agent = make_agent({name: web()})
+    ca_file = agent.dir / "ca.pem"
+    address = f"https://127.0.0.1:{strict.ports['https']}"
+    agent.configure(
+        {name: web()}, consul={"address": address, **tls_files, "ca_file": str(ca_file)}
+    )
+    agent.start().wait_ready(name)
+    wait_until(lambda: agent.consul_state() == "consul.bad_address")
+    told = explained(agent, name)
+    assert told["reason"] == "consul.bad_address"
+    assert str(ca_file) in told["sentence"]
+    time.sleep(3)
+    assert agent.log().count("cannot be used: No such file") == 1
+    ca_file.write_text(Path(tls_files["ca_file"]).read_text())
+    Catalog(strict).wait_passing(name, agent.entry_id(name))
+
+
+def test_the_exports_let_the_consul_program_in(make_agent: MakeAgent, guarded: ConsulServer):
+    name = unique("shell")
+    agent = make_agent({name: web()}, consul=guarded.http)
+    file = agent.dir / "token"
+    file.write_text(Token(guarded, policy_of(agent)).secret)
+    agent.configure({name: web()}, consul={"address": guarded.http, "token_file": str(file)})
+    agent.start()
+    told = agent.cli("env", "-o", "json").json
+    assert told["CONSUL_HTTP_TOKEN_FILE"] == str(file)
+    assert "CONSUL_HTTP_TOKEN" not in told
+    done = subprocess.run(
+        [guarded.binary, "acl", "token", "read", "-self"],
+        env=told,
+        timeout=30,
+        check=False,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done

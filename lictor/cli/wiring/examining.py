@@ -18,7 +18,7 @@ from typing import Any
 from lictor.cli.client import ask_object
 from lictor.cli.wiring.configured import find_config, read_config
 from lictor.cli.wiring.consul import link_for
-from lictor.consul_integration.checkup import examine
+from lictor.consul_integration.checkup import examine, failed
 from lictor.consul_integration.embedded import find_binary
 from lictor.core.config.agent import default_data_dir
 from lictor.core.config.settings import AgentSettings, Config
@@ -117,8 +117,7 @@ async def _consul(
         asked = replace(settings, embedded="never")
         client = await link_for(asked, data_dir=config.agent.data_dir, node=node).client()
     except ConsulError as error:
-        why = Reason(error.code, {"message": error.message})
-        return [Finding("consul", Level.FAIL, why, because("next.tls"))]
+        return [failed("consul", error)]
     try:
         rules = rules_for(node, config.consul.kv_prefix, config.services.values())
         findings = await examine(client, rules)

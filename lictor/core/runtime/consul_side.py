@@ -35,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 _LEAVES = 2.0  # seconds until a service ends although the catalog may still give it out
+_LOOKS_AGAIN = 1.0  # seconds between two looks at files that could not be used
 _WITHDRAW_LIMIT = 5.0  # seconds for the last words to Consul
 
 
@@ -73,7 +74,7 @@ class ConsulSide:
             self.state = link.problem or because("consul.none")
             return
         self.groups.load()
-        ports, registrar = await self._equip()
+        ports, registrar = await self._until_equipped()
         await self._until_prepared()
         keep = agent.background.keep
         keep("lease", ports.nodes.keep)
@@ -107,6 +108,18 @@ class ConsulSide:
                 on_event=self._event,
             )
         return self.ports, self._registrar
+
+    async def _until_equipped(self) -> tuple[ConsulPorts, Registrar]:
+        """The same, as soon as it can be: a certificate may be about to be written."""
+        while True:
+            try:
+                return await self._equip()
+            except ConsulError as error:
+                reason = Reason(error.code, {"message": error.message})
+                if reason != self.state:
+                    log.warning("Consul cannot be used: %s", error.message)
+                self._changed(reason)
+            await asyncio.sleep(_LOOKS_AGAIN)
 
     async def _until_prepared(self) -> None:
         while True:
