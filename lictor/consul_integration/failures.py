@@ -34,6 +34,8 @@ _LEADERLESS = (
     "leadership lost",
     "node is not the leader",
     "raft is already shutdown",
+    # A client agent whose server has just gone: it asks another one, which may lead or not.
+    "rpc error getting client",
 )
 
 
@@ -114,7 +116,9 @@ def _forbidden(said: str, path: str) -> Forbidden:
 
 def _server_side(status: int, body: str, said: str, path: str) -> ConsulError:
     if any(sign in body for sign in _LEADERLESS):
-        return NoLeader("The Consul servers have no leader at present.")
+        return NoLeader(
+            "Consul's servers have no leader at present, or Consul's own agent does not reach them."
+        )
     if "does not have associated TTL" in body:  # newer versions say 404 for an unknown check
         return NotFound(f"Consul has no such TTL check: {said}.")
     if "No path to datacenter" in body:

@@ -136,6 +136,11 @@ async def test_a_closed_port_is_unreachable_and_the_message_says_where(connect):
         ("500 Internal Server Error", "No cluster leader", NoLeader),
         ("500 Internal Server Error", "No known Consul servers", NoLeader),
         ("500 Internal Server Error", "rpc error making call: EOF", ConsulError),
+        (
+            "500 Internal Server Error",
+            "rpc error getting client: failed to get conn: connection refused",
+            NoLeader,
+        ),
         ("500 Internal Server Error", "No path to datacenter", BadRequest),
         ("500 Internal Server Error", 'CheckID "x" does not have associated TTL', NotFound),
         ("503 Service Unavailable", "", ConsulUnreachable),

@@ -167,6 +167,26 @@ def test_a_rule_that_is_missing_is_named_by_explain_and_doctor(
     assert findings(agent)[0] == 0
 
 
+def test_a_token_that_may_not_publish_is_a_warning_of_the_agent(
+    make_agent: MakeAgent, guarded: ConsulServer
+):
+    name = unique("secret")
+    agent = make_agent({name: web()}, consul=guarded.http)
+    whole = policy_of(agent)
+    rule = f'key_prefix "lictor/actual/{agent.node}/" {{ policy = "write" }}'
+    token = Token(guarded, without(whole, rule))
+    agent.env["CONSUL_HTTP_TOKEN"] = token.secret
+    agent.start().wait_ready(name)
+
+    def warned() -> list[str]:
+        return [row["reason"] for row in agent.ask("overview")["warnings"]]
+
+    wait_until(lambda: warned() == ["actual.refused"])
+    token.allow(whole)
+    wait_until(lambda: warned() == [])
+    assert guarded.get_kv(f"lictor/actual/{agent.node}/{name}")
+
+
 def test_a_revoked_token_is_said_and_a_new_one_in_its_file_is_enough(
     make_agent: MakeAgent, guarded: ConsulServer
 ):

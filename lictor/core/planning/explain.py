@@ -285,13 +285,12 @@ def _dns(facts: Facts) -> _Judged:
         case Known(seen):
             pass
     entry = facts.in_catalog.value if isinstance(facts.in_catalog, Known) else None
-    if entry is None:
-        ours: set[tuple[str, int]] = set()
-    else:
-        ours = {(entry.address, entry.port)}
+    ours = _places(facts)
     if ours & set(seen.places):
         value = because("explain.in_dns", question=seen.question, count=len(seen.places))
         return Verdict.OK, value, None
+    if isinstance(facts.in_catalog, Unknown) and not ours and seen.places:
+        return Verdict.UNKNOWN, *_consul_away(facts, facts.in_catalog.reason)
     if seen.rcode in {"SERVFAIL", "REFUSED"}:
         reason = because("explain.dns_failed", server=seen.server, rcode=seen.rcode)
         return Verdict.GAP, reason, because("next.doctor")
@@ -301,6 +300,18 @@ def _dns(facts: Facts) -> _Judged:
         return Verdict.GAP, reason, because("next.anonymous")
     reason = because("explain.not_in_dns", question=seen.question, count=len(seen.places))
     return Verdict.GAP, reason, _WAIT if passing else None
+
+
+def _places(facts: Facts) -> set[tuple[str, int]]:
+    """Where DNS would say that it is: as in the catalog; unread, as our own entry says."""
+    match facts.in_catalog, facts.at_agent:
+        case Known(CatalogEntry() as entry), _:
+            return {(entry.address, entry.port)}
+        case Unknown(), Known(AgentEntry() as at_agent):
+            seen = at_agent.service
+            return {(seen.address, seen.port)} if seen.address else set()
+        case _:
+            return set()
 
 
 def _notes(facts: Facts) -> Iterable[Reason]:

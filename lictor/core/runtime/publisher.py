@@ -43,6 +43,8 @@ class Publisher:
         self._dirty: set[ServiceKey] = set()
         self._written: dict[ServiceKey, Mapping[str, Any] | None] = {}
         self._wake = asyncio.Event()
+        #: Why Consul takes nothing from us although it answers; empty while it does.
+        self.refused = ""
 
     def touch(self, *keys: ServiceKey) -> None:
         """These services may have changed."""
@@ -66,6 +68,7 @@ class Publisher:
             self._anew.clear()
             # While Consul takes nothing, one document shows as well as all when it does again.
             failure = await self.flush(sink, most=1 if failures else None)
+            self._tell(failure)
             if failure is None:
                 failures = 0
                 if self._dirty:
@@ -81,6 +84,15 @@ class Publisher:
                 async with asyncio.timeout(delay * (0.75 + 0.25 * abs(self._jitter()))):
                     await self._anew.wait()
             self._wake.set()
+
+    def _tell(self, failure: ConsulError | None) -> None:
+        """A token that lacks the rule is noticed by nobody else: all other calls go well."""
+        refused = failure.message if isinstance(failure, Forbidden) else ""
+        if refused and not self.refused:
+            log.warning("actual state is not published: %s", refused)
+        elif self.refused and failure is None:
+            log.info("actual state is published again")
+        self.refused = refused
 
     async def flush(self, sink: ActualSink, *, most: int | None = None) -> ConsulError | None:
         """Write what changed, now, of `most` services (None: all); why it was not taken, if so."""

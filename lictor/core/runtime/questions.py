@@ -125,6 +125,8 @@ class Questions:
         for key, why in keeper.documents.refused.items():
             if key not in agent.reconciler.runners:
                 yield because("kv.stray", key=str(key), why=views.say(why))
+        if agent.publisher.refused and agent.consul.state.code == "consul.ok":
+            yield because("actual.refused", message=agent.publisher.refused)
         yield from agent.consul.groups.trouble.values()
         for service_id in agent.consul.conflicts:
             yield because("consul.id_taken", id=service_id)

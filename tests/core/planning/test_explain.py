@@ -372,3 +372,12 @@ def test_a_note_never_repeats_the_reason():
     assert explain(cut).notes == ()
     other = replace(cut, desired_unknown=because("desired.not_read_yet"))
     assert [note.code for note in explain(other).notes] == ["desired.not_read_yet"]
+
+
+def test_an_answer_of_dns_is_not_denied_because_the_catalog_cannot_be_read():
+    leaderless = replace(FOUND, in_catalog=Unknown(because("consul.no_leader", message="x")))
+    (dns,) = [step for step in explain(leaderless).steps if step.link is Link.DNS]
+    assert (dns.verdict, dns.value.code) == (Verdict.OK, "explain.in_dns")
+    blind = replace(leaderless, at_agent=Unknown(because("consul.timeout", message="x")))
+    (dns,) = [step for step in explain(blind).steps if step.link is Link.DNS]
+    assert dns.verdict is Verdict.UNKNOWN

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping
 
-from lictor.core.errors import ConsulUnreachable
+from lictor.core.errors import ConsulUnreachable, Forbidden
 from lictor.core.model.names import ServiceKey
 from lictor.core.runtime.publisher import Publisher
 from tests.core.build import key
@@ -23,10 +23,13 @@ class Sink:
         self.gate.set()
         self.forgotten = 0
         self.away = False
+        self.forbidden = False
 
     async def publish(self, records: Mapping[ServiceKey, Mapping[str, object] | None]) -> None:
         if self.away:
             raise ConsulUnreachable("nobody there")
+        if self.forbidden:
+            raise Forbidden("the rule is missing")
         self.there |= {name: dict(record or {}) for name, record in records.items()}
         await self.gate.wait()
 
@@ -103,3 +106,33 @@ async def test_one_document_tries_whether_consul_is_back_and_then_all_follow_at_
     await asyncio.sleep(10.1)
     assert set(sink.there) == set(names)
     task.cancel()
+
+
+@virtual
+async def test_a_missing_rule_is_told_once_and_its_return_too(caplog):
+    caplog.set_level("INFO")
+    sink, publisher = Sink(), Publisher(lambda name: {"name": str(name)})
+    sink.forbidden = True
+    publisher.touch(PIPER)
+    task = asyncio.create_task(publisher.keep_publishing(sink))
+    await asyncio.sleep(60)
+    assert publisher.refused == "the rule is missing"
+    sink.forbidden = False
+    await asyncio.sleep(20)
+    task.cancel()
+    assert publisher.refused == ""
+    assert caplog.messages == [
+        "actual state is not published: the rule is missing",
+        "actual state is published again",
+    ]
+
+
+@virtual
+async def test_an_outage_is_for_others_to_tell(caplog):
+    sink, publisher = Sink(), Publisher(lambda name: {"name": str(name)})
+    sink.away = True
+    publisher.touch(PIPER)
+    task = asyncio.create_task(publisher.keep_publishing(sink))
+    await asyncio.sleep(60)
+    task.cancel()
+    assert (publisher.refused, caplog.messages) == ("", [])
