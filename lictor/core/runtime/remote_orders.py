@@ -137,16 +137,22 @@ class RemoteOrders:
         nodes: Mapping[str, NodeSeen],
     ) -> list[Place]:
         """Write each document once, with compare-and-set; the places with what they wait for."""
-        now = self._agent.tools.clock.wall()
-        restart = _restart_time(verb, places, nodes, now)
+        now, shared = self._agent.tools.clock.wall(), node == ALL_NODES
+        stamps = _stamps(verb, places, nodes, now)
+        # A start renews what is stuck, and nothing else that the same document is about.
+        apart = shared and verb.name == "start"
         for key in dict.fromkeys(keys):
             document = await ports.nodes.document(node, key)
-            change = _change(verb, document, restart, now)
-            await ports.desired.change(key, change, node=node)
+            meant = () if apart else (place for place in stamps if place.key.meant_by(key))
+            stamp = max((stamps[place] for place in meant), default=None)
+            await ports.desired.change(key, _change(verb, document, stamp, now), node=node)
             said = because("verb.ordered_on", by=verb.who, what=verb.name, node=node)
             self._agent.record("verb", str(key), said, who=verb.who, outcome="requested")
-        shared = node == ALL_NODES
-        return [replace(place, restart=restart, shared=shared) for place in places]
+        for place, stamp in stamps.items() if apart else ():
+            document = await ports.nodes.document(place.node, place.key)
+            again = _renewal(verb, document, stamp, now)
+            await ports.desired.change(place.key, again, node=place.node)
+        return [replace(place, restart=stamps.get(place), shared=shared) for place in places]
 
     async def _wait(
         self, verb: Verb, places: Sequence[Place], emit: Emit
@@ -237,19 +243,24 @@ def hurt_there(seen: NodeSeen, place: Place, places: Sequence[Place]) -> list[st
     ]
 
 
-def _restart_time(
+def _stamps(
     verb: Verb, places: Sequence[Place], nodes: Mapping[str, NodeSeen], now: float
-) -> float | None:
-    """When the restart is to have been ordered; None: none is needed.
+) -> dict[Place, float]:
+    """When the restart of each place is to have been ordered; none where none is needed.
 
     An order counts if it is newer than the last start *by the other host's clock*, so it is never
-    older than what that host last wrote.
+    older than what that host last wrote; and it is another than the one that was acted on last,
+    which a clock that is ahead may have dated in the future.
     """
-    documents = [nodes[place.node].services.get(place.key, {}) for place in places]
-    stuck = any(one.get("phase") in _STUCK or one.get("done") for one in documents)
-    if verb.name == "restart" or (verb.name == "start" and stuck):
-        return max([now, *(unix(one.get("at")) or 0.0 for one in documents)]) + _ROUNDED
-    return None
+    stamps = {}
+    for place in places:
+        document = nodes[place.node].services.get(place.key, {})
+        stuck = document.get("phase") in _STUCK or bool(document.get("done"))
+        if verb.name == "restart" or (verb.name == "start" and stuck):
+            # Further than orders are rounded: waiting must tell it from the one acted on.
+            acted = (_number(document.get("restart_order")) or 0.0) + _ROUNDED
+            stamps[place] = max(now, unix(document.get("at")) or 0.0, acted) + _ROUNDED
+    return stamps
 
 
 def _change(
@@ -276,6 +287,19 @@ def _change(
             hint="`lictor hold … --node … --until …` ends by itself and brings back what was.",
         )
     return change
+
+
+def _renewal(
+    verb: Verb, document: Mapping[str, object] | None, stamp: float, now: float
+) -> DesiredChange:
+    """One node's own word that a service is to be started again, whatever is said of its state."""
+    end = unix(document.get("until")) if document and "until" in document else None
+    return DesiredChange(
+        by=verb.who,
+        reason=verb.reason,
+        restart=_text(stamp),
+        anew=end is not None and end <= now,
+    )
 
 
 def _outcome(verb: Verb, seen: NodeSeen | None, place: Place) -> str:
