@@ -21,6 +21,7 @@ from typing import Literal, TypeAlias
 
 from lictor.consul_integration.batches import batches
 from lictor.consul_integration.client import ConsulClient, KvItem, kv_set
+from lictor.consul_integration.document import parse_document
 from lictor.consul_integration.edit import edited
 from lictor.consul_integration.hold_documents import HOLDS, hold_text
 from lictor.consul_integration.lease import Lease
@@ -41,6 +42,7 @@ from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey, is_label
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.secret import shown_document
+from lictor.core.model.spec import ParamSpec
 from lictor.core.ports import DesiredChange
 
 Restore: TypeAlias = Literal["auto", "never"]
@@ -158,7 +160,7 @@ class KvDesired:
         text: str | None = None
         for attempt in range(_TRIES):
             item = await self._client.kv_get(path)
-            text = edited(None if item is None else item.value, change)
+            text = self._edited(item, change, where, key)
             if await self._write_over(item, path, text):
                 return
             pause = min(_LONGEST_PAUSE, 0.01 * 2**attempt)
@@ -170,6 +172,26 @@ class KvDesired:
             f" it was to say {shown_document(text)}.",
             hint="Nothing was written: look at both, and order it again.",
         )
+
+    def _edited(
+        self, item: KvItem | None, change: DesiredChange, where: str, key: ServiceKey
+    ) -> str | None:
+        """What a document is to say after a change: as a rule what it says now, and the change.
+
+        What does not fit was refused whole, so a change begins at the last good document, the one
+        in force; else one slip of a hand in KV would get every later verb refused with it. Other
+        nodes judge by their own config.
+        """
+        text = edited(None if item is None else item.value, change)
+        params = self._params_of(key) if where == self.node else None
+        if item is None or params is None or _fits(item.value, params):
+            return text
+        good = (self._remembered or Remembered()).node.get(str(key))
+        for base in (good, None):
+            again = edited(None if base is None else base.encode(), change)
+            if again is None or _fits(again, params):
+                return again
+        return text  # it is the change itself that does not fit
 
     async def order_hold(self, order: HoldOrder, *, node: str) -> None:
         """Order a hold of another node's agent; `BadRequest` for a node that cannot be one."""
@@ -325,6 +347,10 @@ class KvDesired:
 
     def _key(self, folder: str, last: str) -> str:
         return f"{self._base}{folder}/{last}"
+
+
+def _fits(text: str | bytes, params: Mapping[str, ParamSpec]) -> bool:
+    return not isinstance(parse_document(text, params), Reason)
 
 
 def _sentinel_text() -> str:

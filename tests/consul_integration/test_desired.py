@@ -94,6 +94,34 @@ async def test_a_change_by_hand_arrives_and_other_nodes_keys_are_no_news(desired
         assert PIPER not in (await good(changes)).node
 
 
+@pytest.mark.parametrize(
+    "slip",
+    [
+        '{"params": {"spede": 2}}',
+        '{"state": "stopped", "until": "tomorrow"}',
+        '{"state": "stopped", "restart": 5}',
+        '{"params": {"speed": 2.0},}',
+    ],
+)
+async def test_a_verb_after_a_slip_of_a_hand_changes_what_is_in_force(
+    desired, consul, unique, slip
+):
+    key = f"{unique}/desired/host1/piper"
+    async with aclosing(desired.watch()) as changes:
+        await good(changes)
+        consul.put_kv(key, slip)
+        assert (await good(changes)).node[PIPER].refused is not None
+        await desired.change(PIPER, DesiredChange(state="running"))
+        assert consul.get_kv(key) == '{"state": "running"}'
+        consul.put_kv(key, '{"params": {"speed": 1.5}, "state": "maintenance"}')
+        while (await good(changes)).node[PIPER].override.params != {"speed": 1.5}:
+            pass
+        consul.put_kv(key, slip)
+        assert (await good(changes)).node[PIPER].refused is not None
+        await desired.change(PIPER, DesiredChange(state="stopped"))
+        assert json.loads(consul.get_kv(key)) == {"params": {"speed": 1.5}, "state": "stopped"}
+
+
 async def test_a_verb_and_a_hand_edit_the_same_document(desired, consul, unique):
     key = f"{unique}/desired/host1/piper"
     await desired.change(PIPER, DesiredChange(state="stopped", by="anna", reason="память"))

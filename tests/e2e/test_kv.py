@@ -155,6 +155,20 @@ def test_a_document_that_does_not_fit_is_refused_whole_and_the_last_good_one_sta
     operator.delete(name)
 
 
+def test_a_verb_counts_over_a_document_that_does_not_fit(
+    operator: Operator, services: dict[str, str]
+):
+    agent, name = operator.agent, services["garbage"]
+    for slip in ({"params": {"nobody": 1}}, {"state": "stopped", "until": "tomorrow"}):
+        operator.put(name, slip)
+        wait_until(lambda: operator.actual(name).get("refused"), what="it is refused")
+        stopped = agent.cli("stop", name, "--wait", "-o", "json")
+        assert (stopped.code, stopped.json[0]["result"]) == (0, "done"), stopped
+        assert operator.document(name).keys() == {"state", "by"}
+        assert agent.cli("start", name, "--wait").code == 0
+    operator.delete(name)
+
+
 def test_a_restart_order_acts_once(operator: Operator, services: dict[str, str]):
     agent, name = operator.agent, services["again"]
     pid = agent.service_pid(name)
