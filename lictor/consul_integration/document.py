@@ -17,13 +17,14 @@ from datetime import datetime
 from typing import Any, NoReturn
 
 from lictor.core.model.desired import DesiredState, Override
+from lictor.core.model.line import LONGEST_LINE, is_line
 from lictor.core.model.reason import Param, Reason, because
 from lictor.core.model.secret import MASK, is_secret
 from lictor.core.model.spec import ParamSpec, ParamValue
 
 MAX_BYTES = 16 * 1024
 MAX_DEPTH = 16
-MAX_TEXT = 1000  # characters of one text: `by`, `reason`, or a parameter
+MAX_TEXT = LONGEST_LINE  # characters of one text: `by`, `reason`, or a parameter
 
 FIELDS = ("state", "params", "restart", "until", "by", "reason")
 
@@ -156,23 +157,9 @@ def unix_seconds(text: str) -> float | None:
 
 def _line(document: Mapping[str, Any], field: str) -> str:
     value = document.get(field, "")
-    if not isinstance(value, str) or not _plain(value):
+    if not isinstance(value, str) or not is_line(value):
         raise _Refused("kv.bad_text", field=field, limit=MAX_TEXT)
     return value
-
-
-def _plain(text: str) -> bool:
-    """Whether a text may be shown, written and put into an argv: short, and no control characters.
-
-    Nor half of a surrogate pair, which JSON can carry and UTF-8 cannot.
-    """
-    if len(text) > MAX_TEXT:
-        return False
-    return not any(ord(char) < 0x20 or 0x7F <= ord(char) < 0xA0 or _lone(char) for char in text)
-
-
-def _lone(char: str) -> bool:
-    return "\ud800" <= char <= "\udfff"
 
 
 def _params(
@@ -214,7 +201,7 @@ def check_param(name: str, value: object, spec: ParamSpec) -> ParamValue | Reaso
         return because("kv.bad_param_choice", param=name, value=shown, choices=choices)
     if typed == spec.default:
         return typed
-    if not _plain(str(typed)):
+    if not is_line(str(typed)):
         return because("kv.bad_text", field=f"params.{name}", limit=MAX_TEXT)
     if str(typed).startswith("-"):
         return because("kv.param_is_option", param=name, value=shown)

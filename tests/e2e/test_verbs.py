@@ -46,7 +46,10 @@ def agent(consul: ConsulServer, folder: Path) -> Iterator[RunningAgent]:
             health={"http": "/", "interval": "1s", "startup": "60s"},
         ),
         "off": plain(activation="manual"),
-        "model": {**model, "params": {"size": {"default": 5}}},
+        "model": {
+            **model,
+            "params": {"size": {"default": 5}, "speed": {"default": 1.0}, "note": {"default": "x"}},
+        },
     }
     with RunningAgent(services, consul=consul.http) as made:
         made.wait_ready("one", "ollama-server", "talks", "db", "app", "relapse", "model")
@@ -208,7 +211,8 @@ def test_params_are_set_and_unset_by_their_type(agent: RunningAgent, consul: Con
     wait_until(lambda: agent.row("model")["phase"] == "ready" and size() == "12")
     pid = agent.service_pid("model")
     document = consul.get_kv(f"lictor/desired/{agent.node}/model")
-    for wrong in ("size=many", "size=-1", "colour=red"):
+    no_lines = ("note=a\nb", "note=\x07", f"note={'x' * 1001}", "note=\udcff")
+    for wrong in ("size=many", "size=-1", "colour=red", "speed=nan", "speed=1e999", *no_lines):
         refused = agent.cli("set", "model", wrong)
         assert refused.code == 2, wrong
         assert wrong.partition("=")[0] in refused.err
@@ -221,6 +225,18 @@ def test_params_are_set_and_unset_by_their_type(agent: RunningAgent, consul: Con
     assert agent.row("model")["phase"] == "stopped"  # parameters, not the state
     assert agent.cli("start", "model", "--wait").code == 0
     assert size() == "5"
+
+
+def test_a_reason_of_two_lines_keeps_no_order_from_being_carried_out(
+    agent: RunningAgent, consul: ConsulServer
+):
+    why = "no power\nuntil  noon \x07\udcff"
+    stopped = agent.cli("stop", "one", "--reason", why, "--wait")
+    assert stopped.code == 0, stopped
+    document = json.loads(consul.get_kv(f"lictor/desired/{agent.node}/one") or "{}")
+    assert document["reason"] == "no power until noon ??"
+    assert agent.cli("start", "one", "--reason", "x" * 1001).code == 2
+    assert agent.cli("start", "one", "--wait").code == 0
 
 
 def test_unregister_takes_it_out_of_consul_and_leaves_it_running(

@@ -8,7 +8,9 @@ option of the service's program.
 from __future__ import annotations
 
 import re
+from math import isfinite
 
+from lictor.core.model.line import LONGEST_LINE, is_line
 from lictor.core.model.spec import ParamSpec, ParamValue
 
 _WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
@@ -24,6 +26,21 @@ def bad_value(spec: ParamSpec, value: object) -> str:
         return f"expected one of {_listed(spec.choices)}, got {str(value)[:40]!r}"
     if spec.pattern is not None and not re.fullmatch(spec.pattern, str(value)):
         return f"{str(value)[:40]!r} does not match the pattern {spec.pattern}"
+    return ""
+
+
+def bad_order(spec: ParamSpec, value: object) -> str:
+    """Why a person may not set the parameter to `value`, or "".
+
+    More than the author of the config must: as a document of KV it would be refused.
+    """
+    problem = bad_value(spec, value)
+    if problem or value == spec.default or value in spec.choices:
+        return problem
+    if isinstance(value, float) and not isfinite(value):
+        return f"expected {_WORDS[float]}, got {value}"
+    if not is_line(str(value)):
+        return f"a parameter is one line of at most {LONGEST_LINE} characters"
     return ""
 
 

@@ -12,6 +12,7 @@ from typing import Any
 
 from lictor.core.errors import LictorError, Refused, UsageError
 from lictor.core.model.desired import DesiredState, Hold, HoldOrder
+from lictor.core.model.line import as_line
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.overrides import hold_of
@@ -75,7 +76,7 @@ class HoldOrders:
         return rows
 
     async def _release(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
-        why = " ".join(str(args.get("reason") or "").split())[:_LONGEST]
+        why = as_line(str(args.get("reason") or ""))[:_LONGEST]
         if self._is_elsewhere(args):
             return await self._send(HoldOrder(_NOBODY, None, who, why), args)
         return await once_on_disk(self._agent, self._let_go(self._keys(args), who, why))
@@ -202,7 +203,7 @@ def _state(args: dict[str, Any]) -> DesiredState:
 
 
 def _reason(args: dict[str, Any]) -> str:
-    reason = " ".join(str(args.get("reason") or "").split())
+    reason = as_line(str(args.get("reason") or ""))
     if not reason:
         raise UsageError("Say why, with --reason: others will read it.")
     if len(reason) > _LONGEST:

@@ -14,7 +14,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lictor.core.config.params import bad_value
+from lictor.core.config.params import bad_order
 from lictor.core.errors import Refused, UsageError
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
@@ -103,7 +103,7 @@ class OneRun:
         for name, value in given.items():
             if name in spec.params:
                 params[name] = typed(name, value, spec.params[name])
-                problem = bad_value(spec.params[name], params[name])
+                problem = bad_order(spec.params[name], params[name])
                 if problem:
                     raise UsageError(f"{key} {name}: {problem}.", hint="Nothing was changed.")
             elif name in spec.env_names:

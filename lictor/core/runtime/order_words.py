@@ -9,6 +9,7 @@ from typing import Any
 
 from lictor.core.errors import UsageError
 from lictor.core.model.desired import AFTER_VERB, DesiredChange
+from lictor.core.model.line import LONGEST_LINE, as_line
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.secret import shown, shown_document
 
@@ -35,6 +36,14 @@ def limit_of(args: dict[str, Any]) -> float | None:
     """How long the asker waits, in seconds; None: as long as it takes."""
     value = args.get("timeout")
     return float(value) if isinstance(value, int | float) and value > 0 else None
+
+
+def reason_of(args: dict[str, Any]) -> str:
+    """Why it was ordered, as one line; raises `UsageError` for more than a document may carry."""
+    reason = as_line(str(args.get("reason") or ""))
+    if len(reason) > LONGEST_LINE:
+        raise UsageError(f"The reason is longer than {LONGEST_LINE} characters.")
+    return reason
 
 
 def rfc3339(moment: datetime) -> str:

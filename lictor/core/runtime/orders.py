@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from lictor.core.config.params import bad_value
+from lictor.core.config.params import bad_order
 from lictor.core.errors import ConsulUnreachable, UsageError
 from lictor.core.model.desired import AFTER_VERB, DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
@@ -26,7 +26,15 @@ from lictor.core.runtime.control import Emit
 from lictor.core.runtime.hold_orders import HoldOrders, once_on_disk, until_from
 from lictor.core.runtime.meant import services_meant, services_to_order
 from lictor.core.runtime.one_run import typed
-from lictor.core.runtime.order_words import limit_of, result_word, rfc3339, spoken, unix, verb_of
+from lictor.core.runtime.order_words import (
+    limit_of,
+    reason_of,
+    result_word,
+    rfc3339,
+    spoken,
+    unix,
+    verb_of,
+)
 from lictor.core.runtime.outcomes import Order
 from lictor.core.runtime.refusals import (
     Handler,
@@ -76,13 +84,10 @@ class Orders:
 
     async def _change(self, args: dict[str, Any], who: str, emit: Emit) -> Any:
         verb, names, agent = verb_of(args), args.get("names") or [], self._agent
+        why = reason_of(args)
         if args.get("node") not in {None, "", agent.node}:
-            reason, yes, wait = (
-                str(args.get("reason") or ""),
-                bool(args.get("yes")),
-                args.get("wait"),
-            )
-            order = Verb(verb, who, reason, self._until(args), yes, bool(wait), limit_of(args))
+            yes, wait = bool(args.get("yes")), bool(args.get("wait"))
+            order = Verb(verb, who, why, self._until(args), yes, wait, limit_of(args))
             return await RemoteOrders(agent).change(order, str(args["node"]), names, emit)
         keys = services_to_order(agent, names, verb)
         if names:
@@ -90,9 +95,7 @@ class Orders:
             refuse_held(agent, keys, verb)
             if verb in {"stop", "restart"} and not args.get("yes"):
                 refuse_to_hurt(agent, keys, verb)
-        asked = _Asked(
-            verb, who, str(args.get("reason") or ""), self._until(args), self._moment(keys)
-        )
+        asked = _Asked(verb, who, why, self._until(args), self._moment(keys))
         moved = [key for key in keys if held_against(agent, key, verb) is None]
         agent.one_run.ordered(moved, verb, who, args.get("env"), unix(asked.at))
         pressed = agent.gpus.ordered(moved, verb)
@@ -223,19 +226,19 @@ class Orders:
         for name, value in values.items():
             # Refused before it is written: KV keeps its good document, and an order that waits for
             # Consul never brings a value past `choices` and `pattern`.
-            problem = bad_value(specs[name], value)
+            problem = bad_order(specs[name], value)
             if problem:
                 why = "it does not fit" if is_secret(name) else problem
                 raise UsageError(f"{key} {name}: {why}.", hint="Nothing was changed.")
         change = DesiredChange(
-            params=values, until=self._until(args), by=who, reason=str(args.get("reason") or "")
+            params=values, until=self._until(args), by=who, reason=reason_of(args)
         )
         return await self._edit(key, self._on_top(key, change))
 
     async def _unset(self, args: dict[str, Any], who: str, _emit: Emit) -> Any:
         key, names = self._one(args), tuple(args.get("params") or ())
         every = tuple(self._agent.params_of(key) or ())  # all of them, and nothing but them
-        why = str(args.get("reason") or "")
+        why = reason_of(args)
         return await self._edit(key, DesiredChange(unset_params=names or every, by=who, reason=why))
 
     async def _edit(self, key: ServiceKey, change: DesiredChange) -> dict[str, Any]:
