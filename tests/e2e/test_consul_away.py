@@ -215,6 +215,8 @@ def test_a_frozen_consul_holds_up_no_verb_and_no_end(
         agent.wait_ready(name)
         assert agent.cli("stop", name, "--wait", timeout=40).code == 0
         assert agent.row(name)["phase"] == "stopped"
+        everywhere = agent.cli("status", "--all-nodes", timeout=40)
+        assert everywhere.code == 6, everywhere  # it is Consul that does not answer
         assert agent.down().code == 0
         assert agent.processes() == []
     finally:

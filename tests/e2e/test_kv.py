@@ -253,6 +253,8 @@ def test_maintenance_leaves_the_process_and_makes_the_check_critical(
     row = agent.row(name)
     assert (row["pid"], row["desired"]) == (pid, "maintenance")
     assert "new disk" in row["sentence"]
+    operator.put(name, {"state": "maintenance"})
+    wait_until(lambda: agent.row(name)["sentence"].endswith("set by Consul KV (-)."))
     operator.delete(name)
     operator.catalog.wait_passing(name, entry_id)
     assert agent.service_pid(name) == pid

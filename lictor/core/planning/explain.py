@@ -27,7 +27,7 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ASKED_BY_CONSUL
 from lictor.core.model.state import Phase
 from lictor.core.planning.groups import STANDBY
-from lictor.core.planning.reconcile import hold_reason, stop_reason
+from lictor.core.planning.reconcile import hold_reason, maintenance_reason, stop_reason
 
 #: Without any token every rule is missing, and none of them is the reason.
 _NO_TOKEN = frozenset({"consul.no_token", "consul.token_file"})
@@ -79,7 +79,7 @@ def _desired(facts: Facts) -> _Judged:
     if want.state is DesiredState.MAINTENANCE:
         if held:
             return Verdict.GAP, hold_reason(want), release
-        why = because("maintenance", by=want.by or "?", why=want.why or "-")
+        why = maintenance_reason(want)
         return Verdict.GAP, why, because("next.start", service=name)
     if want.state is DesiredState.STOPPED:
         step = release if held else because("next.start", service=name)

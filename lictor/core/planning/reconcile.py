@@ -251,6 +251,11 @@ def hold_reason(want: DesiredService) -> Reason:
             return because("held.maintenance", by=want.by, why=want.why)
 
 
+def maintenance_reason(want: DesiredService) -> Reason:
+    """Who wants hands off, and why. Only for a document's word; a hold has `hold_reason`."""
+    return because("maintenance", by=_by(want), why=want.why or "-")
+
+
 def _restart_reason(want: DesiredService) -> Reason:
     return because("restart.ordered", by=_by(want))
 

@@ -18,7 +18,7 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.model.secret import shown
 from lictor.core.model.spec import ParamRef, ServiceSpec
 from lictor.core.model.state import Phase, ServiceState
-from lictor.core.planning.reconcile import hold_reason
+from lictor.core.planning.reconcile import hold_reason, maintenance_reason
 from lictor.core.ports import Usage
 
 _MIB = 1024 * 1024
@@ -91,7 +91,7 @@ def parts(state: ServiceState, want: DesiredService | None, *, now: float) -> li
         if found[0].code not in _HELD:
             found.append(hold_reason(want))
     elif want is not None and want.state is DesiredState.MAINTENANCE:
-        found.append(because("maintenance", by=want.by or "?", why=want.why or "-"))
+        found.append(maintenance_reason(want))
     if want is not None and want.until is not None and want.source is not Source.CONFIG:
         found.append(because("until", until=want.until))
     if want is not None and want.refused is not None:
