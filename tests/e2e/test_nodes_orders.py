@@ -87,3 +87,16 @@ def test_a_restart_of_another_node_happens_also_after_one_that_was_dated_in_the_
     done = pair.here.cli("restart", pair.well, "--node", pair.there.node, "--wait")
     assert done.code == 0, done
     assert pair.there.service_pid(pair.well) != second
+
+
+def test_orders_for_a_node_whose_agent_was_ended_wait_for_it(pair: Pair):
+    node = pair.there.node
+    assert pair.there.down().code == 0
+    started = pair.here.cli("start", pair.stuck, "--node", node, "-o", "json")
+    assert (started.code, started.json[0]["result"]) == (0, "pending"), started
+    held = pair.here.cli("hold", pair.well, "--node", node, "--reason", "new disk", "-o", "json")
+    assert (held.code, held.json[0]["result"]) == (0, "pending"), held
+    pair.there.start()
+    wait_until(lambda: pair.there.row(pair.well)["sentence"].endswith("(new disk)."))
+    assert pair.there.row(pair.stuck)["desired"] == "running"
+    assert pair.there.cli("release", pair.well).code == 0

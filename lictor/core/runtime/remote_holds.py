@@ -21,7 +21,7 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.nodes_view import agent_state
-from lictor.core.runtime.remote_orders import Place, RemoteOrders, hurt_there
+from lictor.core.runtime.remote_orders import Place, RemoteOrders, held_there, hurt_there
 
 _TAKEN_UP = 5.0  # seconds that the other agent gets; it publishes once a second
 _LOOK = 0.25  # seconds between two looks
@@ -70,7 +70,7 @@ class RemoteHolds:
         if order.state is None:
             return
         for key, document in _documents(seen, place.key):
-            if document.get("source") == "hold" and document.get("by") != order.by:
+            if held_there(document) and document.get("by") != order.by:
                 raise Refused(
                     f"{key} is held on node {seen.node} already. {document.get('sentence') or ''}",
                     hint=f"`lictor release {key} --node {seen.node}` ends it.",

@@ -224,11 +224,20 @@ def _places(nodes: Mapping[str, NodeSeen], names: Sequence[object], node: str) -
 def _hold(nodes: Mapping[str, NodeSeen], place: Place, verb: Verb) -> Mapping[str, Any] | None:
     """The document of a service that somebody holds against this verb; None: it may be done."""
     document = nodes[place.node].services.get(place.key, {})
-    if document.get("source") != "hold":
+    if not held_there(document):
         return None
     if verb.name == "restart" and document.get("desired") == "running":
         return None
     return document
+
+
+def held_there(document: Mapping[str, Any]) -> bool:
+    """Whether somebody holds a service, by what its node published.
+
+    An agent that ends holds all that it has in nobody's name, and its last word stays; that binds
+    nobody who orders something for its return.
+    """
+    return document.get("source") == "hold" and bool(document.get("by"))
 
 
 def hurt_there(seen: NodeSeen, place: Place, places: Sequence[Place]) -> list[str]:
