@@ -100,3 +100,11 @@ def test_orders_for_a_node_whose_agent_was_ended_wait_for_it(pair: Pair):
     wait_until(lambda: pair.there.row(pair.well)["sentence"].endswith("(new disk)."))
     assert pair.there.row(pair.stuck)["desired"] == "running"
     assert pair.there.cli("release", pair.well).code == 0
+
+
+def test_the_progress_of_another_nodes_service_is_told_in_the_readers_language(pair: Pair):
+    russian = {"LC_ALL": "ru_RU.UTF-8"}
+    waited = pair.here.cli("start", pair.well, "--node", pair.there.node, "--wait", env=russian)
+    assert waited.code == 0, waited
+    assert "Готов." in waited.err
+    assert "Ready" not in waited.err

@@ -1,7 +1,7 @@
 """All nodes as people and programs are shown them, from what each agent last wrote.
 
 A record of another node has the fields of `lictor status`; what only its own host measures (CPU,
-memory, uptime) is None. An agent that is not there is shown as such, with the age of the last word
+memory, uptime) is None, and 0 of what does not run. An agent that is not there is shown as such, with the age of the last word
 from it, and of what it ran nothing is claimed to run.
 """
 
@@ -19,6 +19,8 @@ from lictor.core.runtime.views import say
 
 #: Fields of a status record that only the node itself knows.
 _UNMEASURED = ("uptime_s", "cpu_percent", "memory_mb", "registered")
+#: What a service uses that does not run, wherever it does not.
+_NOTHING = {"uptime_s": 0.0, "cpu_percent": 0.0, "memory_mb": 0.0}
 _FACTS = (
     *("agent", "version", "host", "address", "cpus", "memory_mb", "gpus", "gpu_memory"),
     *("ui", "since"),
@@ -65,6 +67,7 @@ def service_record(
         "display_name": str(key),
         **document,
         **dict.fromkeys(_UNMEASURED),
+        **(_NOTHING if phase not in {*_RUNNING, Phase.UNKNOWN.value} else {}),
         "phase": phase,
         "agent_state": node["state"],
         "agent_age_s": node["age_s"],

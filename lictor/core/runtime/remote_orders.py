@@ -342,6 +342,7 @@ def _item(nodes: Mapping[str, NodeSeen], place: Place, elapsed: float) -> dict[s
         "service": f"{place.key} ({place.node})",
         "phase": document.get("phase") or Phase.UNKNOWN.value,
         "sentence": document.get("sentence") or "",
+        "reasons": document.get("reasons") or [],
         "elapsed": round(elapsed, 1),
         "log": "",
     }

@@ -66,3 +66,12 @@ def test_a_name_means_all_its_instances_and_an_instance_means_itself():
     named = [(row["name"], row["instance"]) for row in service_records(nodes, [PIPER], NOW)]
     assert named == [("piper", None), ("piper", "a")]
     assert [row["instance"] for row in service_records(nodes, [ONE], NOW)] == ["a"]
+
+
+def test_what_does_not_run_uses_nothing_wherever_it_does_not_run():
+    services = {PIPER: record("stopped"), ServiceKey("vosk"): record("unknown")}
+    for held in (True, False):
+        seen = NodeSeen("b", held=held, facts={"at": at(1)}, services=services)
+        piper, vosk = service_records([seen], [], NOW)
+        assert [piper[name] for name in ("uptime_s", "cpu_percent", "memory_mb")] == [0, 0, 0]
+        assert vosk["memory_mb"] is None
