@@ -48,7 +48,8 @@ class Member:
     """One service of a group as it is now. `hold_down` is seconds; the lowest `rank` is best.
 
     `proven`: Consul's catalog says so too. One that just became ready may wait there for the next
-    answer of its check, and until then its name would be answered by nobody.
+    answer of its check, and until then its name would be answered by nobody. `kept_out`: it works,
+    and DNS does not give it all the same; then it is not `fit`.
     """
 
     key: ServiceKey
@@ -56,6 +57,7 @@ class Member:
     fit: bool
     hold_down: float
     proven: bool = True
+    kept_out: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,8 +76,13 @@ class Standing:
     forms: Mapping[ServiceKey, Form] = field(default_factory=dict)
 
 
-def member(want: DesiredService, state: ServiceState, *, proven: bool = True) -> Member:
-    """How a service stands as a member. Fit: it runs, is wanted, and its last check passed."""
+def member(
+    want: DesiredService, state: ServiceState, *, proven: bool = True, kept_out: bool = False
+) -> Member:
+    """How a service stands as a member. Fit: it runs, is wanted, and its last check passed.
+
+    `kept_out`: DNS does not give it all the same, by a named check or somebody's maintenance.
+    """
     probe = want.spec.health.probe
     interval = probe.interval if probe is not None else 0.0
     return Member(
@@ -83,9 +90,11 @@ def member(want: DesiredService, state: ServiceState, *, proven: bool = True) ->
         rank=want.spec.rank,
         fit=want.state is DesiredState.RUNNING
         and state.phase is Phase.READY
-        and state.failing_since is None,
+        and state.failing_since is None
+        and not kept_out,
         hold_down=max(_HOLD_DOWN[0], _PASSES * interval),
         proven=proven,
+        kept_out=kept_out,
     )
 
 
@@ -141,6 +150,8 @@ def place(
         if not each.fit:
             why = because("group.keeps_place", service=service)
         return "best", why, None
+    if not each.fit and each.kept_out:
+        return "out", because("group.kept_out", service=service), None
     if not each.fit:
         return "out", because("group.out", service=service), None
     if holder is None or each.rank >= holder.rank:

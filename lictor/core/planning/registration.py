@@ -38,6 +38,8 @@ _REGISTERED = frozenset(
     {Phase.STARTING, Phase.READY, Phase.UNHEALTHY, Phase.STOPPING, Phase.BACKOFF, Phase.FAILED}
 )
 WELL = frozenset({"passing", "warning"})  # statuses of checks that Consul's DNS answers with
+_MAINTENANCE = "_service_maintenance:"  # how Consul calls the check of an entry in maintenance
+_NAMED = ":check:"  # in the id of each named check
 _MIN_REAP = 600.0  # seconds; Consul's own floor is 60, but a model may take minutes to load
 
 
@@ -150,6 +152,26 @@ def is_given_out(checks: Mapping[str, tuple[str, str]], service_id: str) -> bool
         if check_id.rpartition(":")[0] == service_id
     ]
     return bool(told) and all(status in WELL for status in told)
+
+
+def kept_out(checks: Mapping[str, tuple[str, str]]) -> frozenset[str]:
+    """The checks that take an entry out of DNS, whatever the service's own health is.
+
+    Somebody's maintenance of one entry, and named checks that fail. `checks` as in `is_given_out`.
+    """
+    return frozenset(
+        check_id
+        for check_id, (status, _) in checks.items()
+        if status not in WELL and (check_id.startswith(_MAINTENANCE) or _NAMED in check_id)
+    )
+
+
+def reasons_to_keep_out(entry: Wanted, *ids: str) -> frozenset[str]:
+    """The checks, as `kept_out` gives them, that are about this entry or one of these ids."""
+    named = {check.check_id for check in entry.registration.checks if _NAMED in check.check_id}
+    return frozenset(
+        named | {f"{_MAINTENANCE}{it}" for it in (entry.registration.service_id, *ids)}
+    )
 
 
 def owned_by(seen: RegistryView, owner: Owner) -> list[str]:
@@ -293,7 +315,7 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
     for name, extra in sorted(spec.checks.items()):
         if extra.asked_by_consul:
             yield CheckDef(
-                check_id=f"{service_id}:check:{name}",
+                check_id=f"{service_id}{_NAMED}{name}",
                 name=name,
                 kind=extra.kind,
                 target=extra.target,
@@ -304,7 +326,7 @@ def _consul_checks(spec: ServiceSpec, service_id: str, state: ServiceState) -> I
             )
         else:
             yield CheckDef(
-                check_id=f"{service_id}:check:{name}",
+                check_id=f"{service_id}{_NAMED}{name}",
                 name=name,
                 kind="ttl",
                 status=Health.CRITICAL,  # until it was asked

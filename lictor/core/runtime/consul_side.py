@@ -59,6 +59,7 @@ class ConsulSide:
             agent.tools.clock,
             agent.owner,
             passes=self._passes,
+            kept_out=lambda: self._registrar.kept_out if self._registrar is not None else (),
             wake=self.wake,
             record=lambda group, reason: agent.record("group", group, reason),
         )
@@ -329,12 +330,13 @@ class ConsulSide:
                 self._known[key] = before
             else:
                 self._known[key] = want, state, self._entry_of(key, want, state, before)
-        found = (
-            self._with_named_checks(want.spec.key, entry)
-            for want, _, entry in self._known.values()
+        complete = [
+            (want, state, self._with_named_checks(want.spec.key, entry))
+            for want, state, entry in self._known.values()
             if entry is not None
-        )
-        return [*found, *self.groups.entries(self._known.values()), *self._own_entry()]
+        ]
+        found = (entry for _, _, entry in complete)
+        return [*found, *self.groups.entries(complete), *self._own_entry()]
 
     def _with_named_checks(self, key: ServiceKey, entry: Wanted) -> Wanted:
         told = self.checks.told(key, entry.registration.service_id)

@@ -18,9 +18,9 @@ from lictor.core.model.desired import DesiredService
 from lictor.core.model.names import ServiceKey, registration_id
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec
-from lictor.core.model.state import ServiceState
+from lictor.core.model.state import Health, ServiceState
 from lictor.core.planning import groups as planning
-from lictor.core.planning.registration import Owner, Wanted
+from lictor.core.planning.registration import Owner, Wanted, reasons_to_keep_out
 from lictor.core.ports import Clock, GroupQueries, Store
 from lictor.core.runtime.codec import key_from
 
@@ -34,7 +34,8 @@ class Groups:
     """The groups of one agent. Lives in the event loop's thread.
 
     `passes(entry)` says whether Consul's catalog shows that an entry of ours passes (true where that
-    is not known); `wake()` asks for a new comparison with Consul; `record(group, reason)` writes to
+    is not known), `kept_out()` which checks take an entry out of DNS whatever its service's health
+    is; `wake()` asks for a new comparison with Consul; `record(group, reason)` writes to
     the journal.
     """
 
@@ -45,6 +46,7 @@ class Groups:
         owner: Owner,
         *,
         passes: Callable[[Wanted], bool],
+        kept_out: Callable[[], Collection[str]],
         wake: Callable[[], None],
         record: Callable[[str, Reason], None],
     ) -> None:
@@ -52,6 +54,7 @@ class Groups:
         self._clock = clock
         self._owner = owner
         self._passes = passes
+        self._kept_out = kept_out
         self._wake = wake
         self._record = record
         self._standings: dict[str, planning.Standing] = {}
@@ -125,8 +128,15 @@ class Groups:
     def _judge(
         self, name: str, members: list[tuple[DesiredService, ServiceState, Wanted]], now: float
     ) -> tuple[planning.Standing, float | None]:
+        failing = self._kept_out()
         present = [
-            planning.member(want, state, proven=self._passes(own)) for want, state, own in members
+            planning.member(
+                want,
+                state,
+                proven=self._passes(own),
+                kept_out=self._is_kept_out(name, want.spec.key, own, failing),
+            )
+            for want, state, own in members
         ]
         self._members[name] = present
         if name not in self._standings:
@@ -137,6 +147,14 @@ class Groups:
         if standing.best != before.best:
             self._tell(name, before.best, standing.best)
         return standing, planning.look_again(standing, present, now)
+
+    def _is_kept_out(
+        self, group: str, key: ServiceKey, own: Wanted, failing: Collection[str]
+    ) -> bool:
+        if any(told.status is Health.CRITICAL for told in own.told):
+            return True  # Consul is told so in a moment: the place must be given away before that
+        under = planning.entry_id(self._owner.node, group, key)
+        return not reasons_to_keep_out(own, under).isdisjoint(failing)
 
     def _tell(self, name: str, before: ServiceKey | None, best: ServiceKey | None) -> None:
         self._store.save(_TABLE, name, None if best is None else {"best": str(best)})

@@ -38,6 +38,7 @@ from lictor.core.planning.registration import (
     diff,
     farewell,
     is_given_out,
+    kept_out,
 )
 from lictor.core.ports import Registry
 from lictor.core.runtime.bell import Bell
@@ -96,6 +97,7 @@ class Registrar:
         self._drift = Drift(owner)
         self._writer = EntryWriter(self._apply)
         self.heard = Bell()  # rings when the catalog told something about our node
+        self.kept_out: frozenset[str] = frozenset()  # the checks of `planning.kept_out`
         self.conflicts: list[str] = []
         self.writes = 0
 
@@ -328,14 +330,16 @@ class Registrar:
                     if not self._good or self._lacks(value):
                         self._look_again()
                     self._watched = value
-                    self.heard.ring()
+                    before, self.kept_out = self.kept_out, kept_out(value)
+                    if before != self.kept_out:
+                        self._wake.set()  # a place in a group may follow from it
                     self._tell(value)
                 case Unknown():
                     if self._watched is not None:
                         self._look_again()
                     self._watched = None
                     self._torn = True
-                    self.heard.ring()
+            self.heard.ring()
 
     def _lacks(self, checks: Mapping[str, tuple[str, str]]) -> bool:
         """Whether a check of ours is gone: Consul was emptied, or somebody took an entry out."""

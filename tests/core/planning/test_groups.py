@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.registration import CheckDef, Registration
 from lictor.core.planning.groups import (
     Member,
     Standing,
@@ -13,7 +14,13 @@ from lictor.core.planning.groups import (
     names_of,
     place,
 )
-from lictor.core.planning.registration import Owner, wanted
+from lictor.core.planning.registration import (
+    Owner,
+    Wanted,
+    kept_out,
+    reasons_to_keep_out,
+    wanted,
+)
 from tests.core.build import HTTP, NOW, now_in, spec, want
 
 OWNER = Owner("us", "host1")
@@ -120,6 +127,32 @@ def test_fit_is_who_is_ready_wanted_and_passes():
         assert not member(wish, state).fit
     for word in ("stopped", "maintenance"):
         assert not member(want("xtts", word, probe=HTTP), now_in("ready")).fit
+
+
+def test_who_works_and_is_kept_out_of_dns_is_not_fit_and_told_so():
+    wish = want("xtts", probe=HTTP, rank=3)
+    aside = member(wish, now_in("ready"), kept_out=True)
+    assert not aside.fit
+    role, why, _ = place(Standing(), aside, None, NOW)
+    assert (role, why.code) == ("out", "group.kept_out")
+
+
+def test_maintenance_of_either_entry_and_named_checks_keep_a_member_out():
+    entry = Registration(
+        *("lictor:h:xtts", "xtts", "127.0.0.1", 1, (), {}),
+        (CheckDef(check_id="lictor:h:xtts:check:store", name="store", kind="ttl"),),
+    )
+    about = reasons_to_keep_out(Wanted(entry, None), "lictor:h:voice:xtts")
+    bad, fine = ("critical", ""), ("passing", "")
+    for check_id in (
+        "_service_maintenance:lictor:h:xtts",
+        "_service_maintenance:lictor:h:voice:xtts",
+        "lictor:h:xtts:check:store",
+    ):
+        assert about & kept_out({check_id: bad})
+        assert not about & kept_out({check_id: fine})
+    # The verdict on its health is the runner's to judge; other entries are not this one.
+    assert not about & kept_out({"lictor:h:xtts:http": bad, "_service_maintenance:web": bad})
 
 
 def test_the_second_entry_repeats_the_first_under_the_groups_name():
