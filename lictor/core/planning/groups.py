@@ -23,6 +23,7 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import (
     CheckDef,
+    Deregister,
     Register,
     Registration,
     RegistryView,
@@ -232,6 +233,22 @@ def promote_first(
     first = [write for write in writes if service_of(write) in theirs]
     rest = [write for write in writes if service_of(write) not in theirs]
     return first, rest, promoted if rest else []
+
+
+def names_first(writes: Sequence[Write], seen: RegistryView) -> tuple[list[Write], list[Write]]:
+    """The writes that take entries under a group's name out, which come first, and the others.
+
+    An alias of an entry that is gone passes (1.8.7: no check, no objection): taken out together, the
+    service that has just ended would be in the group's answer again for some hundredths of a second.
+    """
+    leaving: list[Write] = [
+        write
+        for write in writes
+        if isinstance(write, Deregister)
+        and (there := seen.services.get(write.service_id)) is not None
+        and GROUP_META in there.meta
+    ]
+    return leaving, [write for write in writes if write not in leaving]
 
 
 def names_of(specs: Iterable[ServiceSpec]) -> list[str]:

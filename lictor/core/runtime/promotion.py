@@ -3,7 +3,8 @@
 Consul's local agent carries what it was told to the catalog at once, but in no particular order: told
 to promote one engine and to demote another, it may demote first. So whoever gets the place is written
 and seen in the catalog before anybody loses it. The wait is bounded: a catalog that does not follow
-(no leader, no rights) must not keep a dead service passing.
+(no leader, no rights) must not keep a dead service passing. And a name of a group is taken out
+before the entry whose verdict it repeats.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 
 from lictor.core.model.registration import Registration, RegistryView, Write
-from lictor.core.planning.groups import promote_first
+from lictor.core.planning.groups import names_first, promote_first
 from lictor.core.ports import Registry
 
 _FOLLOWS = 1.0  # seconds that the catalog gets
@@ -31,6 +32,9 @@ async def write_in_order(
         await write(first)
     if awaited:
         await _followed(registry, awaited)
+    leaving, rest = names_first(rest, seen)
+    if leaving:
+        await write(leaving)
     await write(rest)
 
 

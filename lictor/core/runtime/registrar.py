@@ -97,7 +97,7 @@ class Registrar:
         self._drift = Drift(owner)
         self._writer = EntryWriter(self._apply)
         self.heard = Bell()  # rings when the catalog told something about our node
-        self.kept_out: frozenset[str] = frozenset()  # the checks of `planning.kept_out`
+        self.kept_out = frozenset[str]()  # the checks of `planning.kept_out`
         self.conflicts: list[str] = []
         self.writes = 0
 
@@ -286,7 +286,7 @@ class Registrar:
     async def withdraw(self) -> None:
         """Deregister everything of ours; for the end of the agent."""
         seen = await self._registry.read()
-        await self._writer.write(diff((), seen, self._owner))
+        await write_in_order(self._writer.write, self._registry, diff((), seen, self._owner), seen)
 
     async def withdraw_one(self, service_id: str) -> None:
         """Deregister one entry of ours, if it is there."""

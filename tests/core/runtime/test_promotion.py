@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
-from lictor.core.model.registration import Register, Registration, RegistryView, SeenService
+from lictor.core.model.registration import (
+    Deregister,
+    Register,
+    Registration,
+    RegistryView,
+    SeenService,
+)
 from lictor.core.planning.groups import GROUP_META, STANDBY
 from lictor.core.runtime.promotion import write_in_order
 from lictor.core.testing import FakeRegistry
@@ -81,3 +87,17 @@ async def test_where_nobody_gets_a_place_nothing_is_waited_for():
 
     await write_in_order(write, registry, [Register(entry("piper", STANDBY))], RegistryView())
     assert (turns, registry.looks) == ([1], 0)
+
+
+@virtual
+async def test_a_groups_name_goes_before_the_entry_whose_verdict_it_repeats():
+    own = Registration("lictor:host1:xtts", "xtts", "127.0.0.1", 1, (), {})
+    seen = seen_as(own, entry("xtts"))
+    turns: list[list[str]] = []
+
+    async def write(writes):
+        turns.append([each.service_id for each in writes])
+
+    writes = [Deregister(own.service_id), Deregister(entry("xtts").service_id)]
+    await write_in_order(write, LateCatalog(behind=0), writes, seen)
+    assert turns == [[entry("xtts").service_id], [own.service_id]]
