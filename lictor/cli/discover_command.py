@@ -31,7 +31,7 @@ from lictor.cli.output import (
 from lictor.cli.paint import Cell, clean, state, watched
 from lictor.cli.registry_commands import CONSUL_SILENCE, EXIT_NOT_PASSING, first_found, place
 from lictor.cli.words import how_long, say, sentence
-from lictor.core.errors import AgentUnreachable, NoSuchService
+from lictor.core.errors import AgentUnreachable, NoSuchService, UsageError
 
 _COLUMNS = (
     Column("column.service"),
@@ -62,18 +62,26 @@ def discover(
     output: str,
 ) -> int:
     """See `help.discover`."""
+    tag = tag or None
+    if name is not None and not name.strip():
+        raise UsageError(say("error.no_name"))
     if watch:
         return _watch(name, tag, dc, everybody=everybody, output=output)
 
-    def find(spelled: str | None) -> list[Row]:
-        args: dict[str, object] = {"name": spelled, "tag": tag, "dc": dc}
+    def find(spelled: str | None, wanted: str | None = tag) -> list[Row]:
+        args: dict[str, object] = {"name": spelled, "tag": wanted, "dc": dc}
         args |= {"near": near} if near else {}
         args |= {"all": True} if everybody else {}
-        return _agent_or_consul(args, lambda: wiring("discover")(spelled, tag, dc, near, everybody))
+        asked = (spelled, wanted, dc, near, everybody)
+        return _agent_or_consul(args, lambda: wiring("discover")(*asked))
 
     rows = find(None) if name is None else first_found(name, find)
     if name is not None and not rows:
-        raise NoSuchService(say("error.not_in_consul", name=name))
+        if tag is None or not first_found(name, lambda spelled: find(spelled, wanted=None)):
+            raise NoSuchService(say("error.not_in_consul", name=name))
+        emit(rows, output, lambda: None)
+        talk(say("discover.no_tag", name=name, tag=tag))
+        return EXIT_NOT_PASSING
     emit(rows, output, lambda: _show(rows))
     passing = any(row.get("health") == "passing" for row in rows)
     return 0 if name is None or passing else EXIT_NOT_PASSING

@@ -18,9 +18,6 @@ from lictor.cli.status_commands import address_of, label, runs
 from lictor.cli.words import say, sentence
 from lictor.core.errors import AgentUnreachable, NoSuchService
 
-#: Seconds for the agent, which gives a Consul that does not answer ten of them.
-CONSUL_SILENCE = 30.0
-
 _COLUMNS = (
     Column("column.node"),
     Column("column.service"),

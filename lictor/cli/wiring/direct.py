@@ -10,6 +10,7 @@ import asyncio
 import os
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any, TypeVar
 
 from lictor.cli.client import ask_object
@@ -19,7 +20,6 @@ from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.dns import dns_endpoint
 from lictor.consul_integration.inspection import domain_of
 from lictor.consul_integration.registry import ConsulRegistry
-from lictor.core.config.agent import default_data_dir
 from lictor.core.config.settings import Config, ConsulSettings
 from lictor.core.errors import (
     AgentUnreachable,
@@ -196,14 +196,12 @@ async def _reach() -> Reach:
         client = ConsulClient(str(told["CONSUL_HTTP_ADDR"]), token=token, tls=tls)
         host, _, port = str(told.get("LICTOR_DNS", "")).rpartition(":")
         return Reach(client, (host.strip("[]"), int(port)) if port else None)
-    config = _config()
-    settings = config.consul if config is not None else ConsulSettings()
-    root = os.geteuid() == 0
-    fallback = default_data_dir(os.environ, is_root=root)
-    data_dir = config.agent.data_dir if config is not None else fallback
+    # Without a config the environment alone says where Consul is, and what its token is.
+    config = _config() or read_config(Path(os.devnull))
+    settings, data_dir = config.consul, config.agent.data_dir
     if not (data_dir / "consul" / "choice.json").exists() and settings.embedded == "auto":
         settings = replace(settings, embedded="never")  # nothing is made here, only asked
-    node = (config.agent.node if config is not None else None) or dns_safe("")
+    node = config.agent.node or dns_safe("")
     link = link_for(settings, data_dir=data_dir, node=node)
     if link.address is None:
         why = views.say(link.problem) if link.problem is not None else "There is no Consul."

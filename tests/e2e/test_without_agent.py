@@ -1,0 +1,112 @@
+"""`discover` and `resolve` where no agent runs and no config.yml is: the environment says all."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.agent import Result, wait_until
+from tests.support.consul import ConsulServer
+
+pytestmark = pytest.mark.consul
+
+
+@pytest.fixture(scope="module")
+def guarded(consul_bin: str) -> Iterator[ConsulServer]:
+    """A Consul whose access control denies by default, with one service of somebody."""
+    server = ConsulServer(consul_bin, acl=True)
+    try:
+        server.start()
+        body = {"Name": "seen", "Port": 1, "Tags": ["tts"]}
+        assert server.raw("PUT", "agent/service/register", body).status == 200
+        wait_until(lambda: server.raw("GET", "health/service/seen").json, what="the catalog has it")
+        yield server
+    finally:
+        server.close()
+
+
+class Desk:
+    """A folder without a config.yml, on a host without an agent."""
+
+    def __init__(self, folder: Path, address: str) -> None:
+        self._folder, self._address = folder, address
+
+    def __call__(self, *args: str, **env: str) -> Result:
+        done = subprocess.run(
+            [sys.executable, "-m", "lictor", *args],
+            env={
+                "HOME": str(self._folder),
+                "PATH": "",
+                "LC_ALL": "C.UTF-8",
+                "LICTOR_DATA_DIR": str(self._folder),
+                "CONSUL_HTTP_ADDR": self._address,
+                **env,
+            },
+            cwd=self._folder,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        return Result(done.returncode, done.stdout, done.stderr)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, guarded: ConsulServer) -> Desk:
+    return Desk(tmp_path, guarded.http)
+
+
+def names(result: Result) -> set[str]:
+    assert result.code == 0, result
+    rows: list[dict[str, Any]] = result.json
+    return {row["service"] for row in rows}
+
+
+def test_the_token_of_the_environment_is_used(desk: Desk, guarded: ConsulServer, tmp_path: Path):
+    file = tmp_path / "token"
+    file.write_text(f"{guarded.master}\n")
+    for way in (
+        {"CONSUL_HTTP_TOKEN": guarded.master},
+        {"CONSUL_HTTP_TOKEN_FILE": str(file)},
+    ):
+        assert names(desk("discover", "-o", "json", **way)) >= {"consul", "seen"}
+        assert desk("resolve", "seen", "-o", "json", **way).json[
+            "left_out"
+        ]  # DNS has no token here
+
+
+@pytest.mark.parametrize("token", ["", "0b6dbb3f-0000-4000-8000-0000000000ff"])
+@pytest.mark.parametrize("name", [(), ("seen",), ("nobody",)])
+def test_who_may_see_nothing_is_told_so_and_not_that_there_is_nothing(
+    desk: Desk, token: str, name: tuple[str, ...]
+):
+    said = desk("discover", *name, CONSUL_HTTP_TOKEN=token)
+    assert (said.code, said.out) == (6, "")
+    assert "token" in said.err
+
+
+def test_a_rule_that_is_missing_is_named(desk: Desk, guarded: ConsulServer):
+    token = guarded.token_for('service "seen" { policy = "read" }')
+    said = desk("discover", "seen", CONSUL_HTTP_TOKEN=token)
+    assert said.code == 6
+    assert 'node_prefix "" { policy = "read" }' in said.err
+    enough = guarded.token_for(
+        'service "seen" { policy = "read" } node_prefix "" { policy = "read" }'
+    )
+    assert names(desk("discover", "seen", "-o", "json", CONSUL_HTTP_TOKEN=enough)) == {"seen"}
+    assert desk("discover", "nobody", CONSUL_HTTP_TOKEN=guarded.master).code == 4
+
+
+def test_a_tag_that_nobody_carries_is_told_as_such(desk: Desk, guarded: ConsulServer):
+    token = {"CONSUL_HTTP_TOKEN": guarded.master}
+    said = desk("discover", "seen", "--tag", "gpu", **token)
+    assert said.code == 3
+    assert "no instance of seen carries the tag gpu" in said.err
+    assert desk("discover", "seen", "--tag", "gpu", "-o", "json", **token).json == []
+    assert desk("discover", "nobody", "--tag", "gpu", **token).code == 4
+    assert names(desk("discover", "seen", "--tag", "TTS", "-o", "json", **token)) == {"seen"}
