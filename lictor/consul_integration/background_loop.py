@@ -8,6 +8,7 @@ made at the first call; a process that was forked makes its own. It never runs a
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import threading
 import weakref
@@ -30,7 +31,8 @@ class BackgroundLoop:
 
     def __init__(self, make: Callable[[], ConsulClient]) -> None:
         self._make = make
-        self._lock = threading.Lock()
+        # A signal's handler may deregister while its own thread is in here.
+        self._lock = threading.RLock()
         self._running: _Running | None = None
         self._closed = False
 
@@ -67,12 +69,15 @@ class BackgroundLoop:
         with self._lock:
             if self._closed:
                 raise ConsulUnreachable("The connection to Consul was closed by us.")
-            if self._running is None or self._running.pid != os.getpid():
+            # When Python ends, loops end before what was registered with `atexit` earlier than they.
+            known = self._running
+            if known is not None and known.pid == os.getpid() and known.end.alive:
+                return known
+            if known is not None and known.pid != os.getpid():
                 # After a fork the thread is the parent's alone, and so are its connections: they
                 # are kept as they are, because closing them here would disturb it.
-                if self._running is not None:
-                    _OF_OUR_PARENT.append(self._running)
-                self._running = _Running(self._make())
+                _OF_OUR_PARENT.append(known)
+            self._running = _Running(self._make())
             return self._running
 
 
@@ -108,7 +113,8 @@ def _end(
         return  # of the process that we were forked from
     closing = asyncio.run_coroutine_threadsafe(client.close(), loop)
     try:
-        closing.result(_CLOSING)
+        with contextlib.suppress(TimeoutError):  # at Python's end nobody could do anything about it
+            closing.result(_CLOSING)
     finally:
         loop.call_soon_threadsafe(loop.stop)
         thread.join(_CLOSING)

@@ -9,7 +9,6 @@ or removes an entry that was not made through it under the same `owner`.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Self, TypedDict, TypeVar
@@ -20,13 +19,17 @@ from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.discovery import ConsulDiscovery
 from lictor.consul_integration.program_input import (
     BadArgument,
+    check_call_time,
     check_host,
+    check_id,
     check_of,
+    check_owner,
     check_port,
     check_times,
+    check_way,
     meta_of,
     service_label,
-    sought_name,
+    sought_names,
     tags_of,
 )
 from lictor.consul_integration.registry import ConsulRegistry
@@ -44,7 +47,6 @@ _NAME_META = "lictor-name"
 
 _KINDS = ("http", "tcp")
 _BEST_FIRST = (Health.PASSING, Health.WARNING, Health.CRITICAL, Health.MAINTENANCE)
-_OWNER = re.compile(r"[A-Za-z0-9._-]{1,64}")
 
 
 class ServiceStatus(TypedDict):
@@ -87,12 +89,11 @@ class ConsulServiceRegistry:
         owner: str = "python",
         timeout: float = 10.0,
     ) -> None:
-        if not _OWNER.fullmatch(owner):
-            raise BadArgument(
-                f"owner={owner!r} must be 1 to 64 of the characters A-Z a-z 0-9 . _ -"
-            )
-        if not timeout > 0:
-            raise BadArgument(f"timeout={timeout!r} must be more than 0 seconds.")
+        check_owner(owner)
+        check_call_time(timeout)
+        check_way(address, token)
+        if tls is not None and not isinstance(tls, TlsOptions):
+            raise BadArgument("tls must be TlsOptions.")
         found = ConsulSettings.resolve(os.environ, address=address, token=token)
         settings = ConsulSettings(found.address, tls or found.tls, found.token, chosen=found.chosen)
         self.owner = owner
@@ -141,7 +142,7 @@ class ConsulServiceRegistry:
             address=host,
             port=port,
             tags=tags_of(tags),
-            meta={**meta_of(meta or {}), **own},
+            meta={**meta_of({} if meta is None else meta), **own},
             checks=(
                 CheckDef(
                     check_id=check[0],
@@ -162,22 +163,25 @@ class ConsulServiceRegistry:
 
         Raises `Refused` for an entry that was not made through this class under the same owner.
         """
-        if not service_id or not isinstance(service_id, str):
-            raise BadArgument(f"service_id={service_id!r} is no id.")
-        return self._run(lambda client: self._deregister(client, service_id))
+        known = check_id(service_id)
+        return self._run(lambda client: self._deregister(client, known))
 
     def get_service_status(self, service_name: str) -> ServiceStatus:
         """How a service is, on all nodes; `status` is `absent` when nobody offers it.
 
-        It may be anybody's service, Lictor's agents' too. Where this token may not see it, it
-        raises `Forbidden` rather than say `absent`.
+        It may be anybody's service, Lictor's agents' too; `a_b` is looked for as `a-b` and then as
+        it is. Where this token may not see it this raises `Forbidden` rather than say `absent`.
         """
-        name = sought_name(service_name)
+        names = sought_names(service_name)
 
-        async def ask(client: ConsulClient) -> list[Instance]:
-            return await ConsulDiscovery(client).discover(name)
+        async def ask(client: ConsulClient) -> ServiceStatus:
+            for name in names:
+                found = await ConsulDiscovery(client).discover(name)
+                if found:
+                    return _status(name, found)
+            return _status(names[0], ())
 
-        return _status(name, self._run(ask))
+        return self._run(ask)
 
     def list_services(self) -> list[ServiceStatus]:
         """Every service of the catalog, sorted by name; Consul's own (`consul`) among them."""

@@ -164,6 +164,14 @@ GOOD = {"service_name": "x", "host": "127.0.0.1", "port": 5000, "health_check_ur
         ({"interval": float("nan")}, "interval"),
         ({"check_timeout": "5s"}, "check_timeout"),
         ({"deregister_critical_after": 1}, "deregister_critical_after"),
+        ({"interval": True}, "interval"),
+        ({"host": "256.1.1.1"}, "host"),
+        ({"host": "fe80::1%eth0"}, "host"),
+        ({"tags": None}, "tags"),
+        ({"tags": 5}, "tags"),
+        ({"meta": ["a"]}, "meta"),
+        ({"meta": {5: "a"}}, "meta"),
+        ({"meta": {"a": "\ud800"}}, "meta"),
     ],
 )
 def test_what_cannot_be_registered_is_refused_before_consul_is_asked(wrong, word):
@@ -174,10 +182,42 @@ def test_what_cannot_be_registered_is_refused_before_consul_is_asked(wrong, word
     assert isinstance(told.value, LictorError)
 
 
-@pytest.mark.parametrize("options", [{"owner": ""}, {"owner": "a b"}, {"timeout": 0}])
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"owner": ""},
+        {"owner": "a b"},
+        {"owner": None},
+        {"timeout": 0},
+        {"timeout": "5"},
+        {"timeout": None},
+        {"timeout": float("inf")},
+        {"address": 8500},
+        {"token": 5},
+        {"token": "a\nb"},
+        {"tls": "ca.pem"},
+    ],
+)
 def test_an_impossible_registry_cannot_be_made(options):
     with pytest.raises(BadArgument):
         ConsulServiceRegistry(**options)
+
+
+@pytest.mark.parametrize("wrong", [None, "", 5, "a/../b", "..", "a\nb", "\ud800"])
+def test_what_is_no_id_or_name_is_refused_before_consul_is_asked(wrong):
+    with ConsulServiceRegistry(f"http://127.0.0.1:{free_ports(1)[0]}") as registry:
+        with pytest.raises(BadArgument):
+            registry.deregister_service(wrong)
+        with pytest.raises(BadArgument):
+            registry.get_service_status(wrong)
+
+
+def test_a_strangers_name_that_ours_would_not_be_is_found(registry, consul, unique):
+    name = f"{unique.replace('-', '_')}_Server"
+    assert consul.raw("PUT", "agent/service/register", {"Name": name, "Port": 1}).status == 200
+    wait_until(lambda: registry.get_service_status(name)["total"], what="it is in the catalog")
+    seen = registry.get_service_status(name)
+    assert (seen["service"], seen["status"]) == (name, "passing")
 
 
 def test_every_method_says_that_consul_is_away_and_works_again_when_it_is_back(
@@ -293,3 +333,41 @@ def test_a_plain_script_needs_no_close_and_survives_a_fork(consul, unique):
     complaints = [line for line in done.stderr.splitlines() if not line.startswith("Executing <")]
     assert (done.returncode, complaints) == (0, []), done.stderr
     assert done.stdout == f"lictor-api:{unique}:127.0.0.1:5000 True\n"
+
+
+AT_EXIT = """
+import atexit, sys
+from lictor.consul_integration import ConsulServiceRegistry
+
+def leave():
+    print(registry.deregister_service(service_id))
+
+atexit.register(leave)  # before anything that the registry itself has Python do at its end
+registry = ConsulServiceRegistry()
+service_id = registry.register_service(sys.argv[1], "127.0.0.1", 5000, None)
+"""
+
+
+def test_a_script_may_deregister_when_python_ends(consul, unique):
+    done = subprocess.run(
+        [sys.executable, "-c", AT_EXIT, unique],
+        env={"CONSUL_HTTP_ADDR": consul.http.removeprefix("http://"), "PATH": ""},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "True\n", "")
+
+
+def test_a_token_that_may_not_read_nodes_is_told_so_and_nothing_is_absent(
+    acl_consul: ConsulServer, make, unique
+):
+    token = acl_consul.token_for(f'service "{unique}" {{ policy = "write" }}')
+    registry = make(acl_consul.http, token=token)
+    service_id = registry.register_service(unique, "127.0.0.1", 5000, URL)
+    for ask in (lambda: registry.get_service_status(unique), registry.list_services):
+        with pytest.raises(Forbidden) as told:
+            ask()
+        assert 'node_prefix "" { policy = "read" }' in str(told.value)
+    assert registry.deregister_service(service_id) is True
