@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -65,6 +65,8 @@ class DesiredKeeper:
         self._texts: dict[str, str] = {}
         self._memory: Mapping[str, object] | None = None
         self._pending: dict[ServiceKey, _Pending] = {}
+        self._marks: dict[ServiceKey, int] = {}  # the state of each document that was read last
+        self._landed: dict[ServiceKey, int] = {}  # written since: the mark of what it replaced
         self._pushing = asyncio.Lock()
         self._source: DesiredSource | None = None
 
@@ -130,15 +132,21 @@ class DesiredKeeper:
             self._texts = texts
             # For the next agent: what its operator's orders will have been based on.
             self._store.save("kv", "texts", texts)
-        self._accept(snapshot, await self._push())
+        self._marks = _marks(snapshot)
+        await self._push()
+        self._accept(snapshot)
         if self.inbox is not None and self._source is not None:
             await self.inbox.take(self._source, snapshot.hold_orders)
 
-    def _accept(self, snapshot: KvSnapshot, ours: Iterable[ServiceKey]) -> None:
-        """Take a snapshot; of the documents `ours` what was ordered here stands.
+    def _accept(self, snapshot: KvSnapshot) -> None:
+        """Take a snapshot; where it is older than what was ordered here, that stands.
 
-        Those wait for Consul still, or were written just now and are brought by the next snapshot.
+        Such a document waits for Consul still, or was written when this snapshot was read already:
+        to believe it would undo the order until the next one, and restart what runs by it.
         """
+        marks = _marks(snapshot)
+        self._landed = {key: old for key, old in self._landed.items() if marks.get(key, 0) == old}
+        ours = {*self._pending, *self._landed}
         self.strays = snapshot.strays
         before = self.documents
         after = self._hold_back(keep_good(before, snapshot))
@@ -172,7 +180,7 @@ class DesiredKeeper:
         snapshot = self._source.current() if self._source is not None else None
         if self.held is not None and snapshot is not None:
             self._believed = True
-            self._accept(snapshot, frozenset(self._pending))
+            self._accept(snapshot)
             return True
         self._believed = self.unknown is not None
         return False
@@ -181,7 +189,7 @@ class DesiredKeeper:
         """The config changed: what did not fit may fit now, and the other way round."""
         snapshot = self._source.current() if self._source is not None else None
         if snapshot is not None and self.unknown is None:
-            self._accept(snapshot, frozenset(self._pending))
+            self._accept(snapshot)
 
     async def _keep_pushing(self) -> None:
         """Try again with orders that Consul did not take although it can be read."""
@@ -197,12 +205,11 @@ class DesiredKeeper:
             else:
                 wait = min(_PUSH_AGAIN[1], 2 * wait)
 
-    async def _push(self) -> frozenset[ServiceKey]:
-        """Tell Consul what was ordered while it was away; which documents are ours until it tells.
+    async def _push(self) -> None:
+        """Tell Consul what was ordered while it was away.
 
         Raises nothing: what could not be written stays pending.
         """
-        ours: set[ServiceKey] = set()
         async with self._pushing:
             for key, pending in list(self._pending.items()):
                 if (theirs := self._texts.get(str(key))) != pending.base:
@@ -211,10 +218,8 @@ class DesiredKeeper:
                     self._on_event(str(key), both)
                     self._forget_pending(key)
                     continue
-                ours.add(key)
                 if await self._push_one(key, pending):
                     self._on_event(str(key), because("pending.written"))
-        return frozenset(ours)
 
     async def _push_one(self, key: ServiceKey, pending: _Pending) -> bool:
         """Write one document's changes; the ones that Consul did not take stay pending."""
@@ -231,6 +236,7 @@ class DesiredKeeper:
                     self._remember_pending(key, _Pending(pending.changes[number:], None))
                 return False
         self._push_failure = None
+        self._landed[key] = self._marks.get(key, 0)
         self._forget_pending(key)
         return True
 
@@ -303,6 +309,11 @@ class DesiredKeeper:
     def _forget_pending(self, key: ServiceKey) -> None:
         self._pending.pop(key, None)
         self._store.save("pending", str(key), None)
+
+
+def _marks(snapshot: KvSnapshot) -> dict[ServiceKey, int]:
+    """What tells one state of each of this node's documents from the next; absent is 0."""
+    return {key: entry.modify_index for key, entry in snapshot.node.items()}
 
 
 def held_reason(held: HeldBack) -> Reason:

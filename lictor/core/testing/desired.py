@@ -49,6 +49,7 @@ class FakeDesired:
         self._texts: dict[str, dict[str, str]] = {node: {}, ALL_NODES: {}}
         self._good: dict[str, dict[ServiceKey, Override]] = {node: {}, ALL_NODES: {}}
         self._index = 1
+        self._indexes: dict[tuple[str, str], int] = {}
         self._unknown: Reason | None = None
         self._failure: ConsulError | None = None
         self._read = False
@@ -63,6 +64,7 @@ class FakeDesired:
         else:
             folder[key] = document if isinstance(document, str) else json.dumps(dict(document))
         self._index += 1
+        self._indexes[node or self.node, key] = self._index
         self._ring()
 
     def text(self, key: str, node: str = "") -> str | None:
@@ -154,13 +156,14 @@ class FakeDesired:
             params = self._params_of(key)
             if params is None and folder == ALL_NODES:
                 continue  # other hosts have it
+            index = self._indexes[folder, name]
             parsed = _parsed(key, text, params)
             if isinstance(parsed, Override):
                 self._good[folder][key] = parsed
-                entries[key] = Entry(text, override=parsed, modify_index=self._index)
+                entries[key] = Entry(text, override=parsed, modify_index=index)
             else:
                 last = self._good[folder].get(key)
-                entries[key] = Entry(text, last, parsed, self._index)
+                entries[key] = Entry(text, last, parsed, index)
         return entries
 
     def _ring(self) -> None:

@@ -34,9 +34,10 @@ class Host:
         self.store = store or MemoryStore()
         self.kv = kv or FakeDesired(lambda _: PARAMS)
         self.events: list[tuple[str, str]] = []
+        self.states: list[str | None] = []  # of piper, with each change
         self.keeper = DesiredKeeper(
             self.store,
-            lambda: None,
+            lambda: self.states.append(self.state()),
             lambda who, reason: self.events.append((who, reason.code)),
             self.merged,
         )
@@ -269,6 +270,30 @@ async def test_two_orders_for_one_service_that_a_mute_consul_did_not_take_are_bo
         assert host.keeper.pending == ()
         document = host.keeper.documents.node[key("piper")]
         assert (document.state, document.params) == (DesiredState.STOPPED, {"voice": "b"})
+
+
+@virtual
+async def test_a_snapshot_from_before_a_pushed_order_does_not_undo_it():
+    class Slow(FakeDesired):
+        takes = 60.0
+
+        async def change(self, key, change, *, node=None):
+            await asyncio.sleep(self.takes)
+            await super().change(key, change, node=node)
+
+    async with Host(kv=Slow(lambda _: PARAMS)).following() as host:
+        assert not await host.order(STOP)
+        host.kv.takes = 1.0
+        await asyncio.sleep(1.5)  # tried again every two seconds: it is being written
+        host.kv.put("redis", {"state": "stopped"})  # read before that is done
+        host.states.clear()
+        await asyncio.sleep(2)
+        assert (host.keeper.pending, host.state("redis")) == ((), "stopped")
+        assert host.kv.text("piper") is not None
+        assert {*host.states} == {"stopped"}
+        host.kv.put("piper", None)  # and whoever takes it back afterwards is heard
+        await asyncio.sleep(0.01)
+        assert host.state() is None
 
 
 @virtual
