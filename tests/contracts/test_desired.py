@@ -211,3 +211,15 @@ async def test_an_order_to_hold_is_seen_until_it_is_taken_up(kv):
         later = await good(changes, lambda s: s.hold_orders and s.hold_orders[0].state is None)
         await kv.source.taken_up(later.hold_orders[0])
         await good(changes, lambda snapshot: not snapshot.hold_orders)
+
+
+async def test_an_edit_over_a_text_that_is_refused_keeps_what_is_in_force(kv):
+    async with aclosing(kv.source.watch()) as changes:
+        kv.put("piper", '{"state": "stopped", "params": {"voice": "b"}}')
+        await good(changes, lambda snapshot: PIPER in snapshot.node)
+        kv.put("piper", "not JSON")
+        await good(changes, lambda snapshot: snapshot.node[PIPER].refused is not None)
+        await kv.source.change(PIPER, DesiredChange(state="running"))
+        found = await good(changes, lambda snapshot: snapshot.node[PIPER].refused is None)
+    override = found.node[PIPER].override
+    assert (override.state, override.params) == (DesiredState.RUNNING, {"voice": "b"})

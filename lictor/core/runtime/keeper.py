@@ -284,7 +284,8 @@ class DesiredKeeper:
         else:
             node[key] = applied
         before = self.documents
-        self.documents = replace(before, node=node)
+        refused = {other: why for other, why in before.refused.items() if other != key}
+        self.documents = replace(before, node=node, refused=refused)
         self._remember(before)
         self._on_change()
 

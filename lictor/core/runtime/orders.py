@@ -242,10 +242,13 @@ class Orders:
         return await self._edit(key, DesiredChange(unset_params=names or every, by=who, reason=why))
 
     async def _edit(self, key: ServiceKey, change: DesiredChange) -> dict[str, Any]:
+        before = self._agent.keeper.documents
         result = await self._write_document(key, change)
         keys = services_meant(self._agent, [str(key)])
-        refused = self._agent.keeper.documents.refused.get(key)
-        if refused is not None:
+        documents = self._agent.keeper.documents
+        refused = documents.refused.get(key)
+        # What was refused before says nothing about an order that was not read back yet.
+        if refused is not None and documents is not before:
             why = because("outcome.refused", verb="set", by=change.by, why=views.say(refused))
             self._agent.record("outcome", str(key), why, who=change.by, outcome="refused")
             raise UsageError(views.say(refused), hint="The last good document stays in force.")

@@ -48,6 +48,7 @@ class FakeDesired:
         self._params_of = params_of
         self._texts: dict[str, dict[str, str]] = {node: {}, ALL_NODES: {}}
         self._good: dict[str, dict[ServiceKey, Override]] = {node: {}, ALL_NODES: {}}
+        self._good_texts: dict[str, str] = {}  # of this node's documents
         self._index = 1
         self._indexes: dict[tuple[str, str], int] = {}
         self._unknown: Reason | None = None
@@ -106,7 +107,10 @@ class FakeDesired:
             raise self._failure
         self.changes.append((key, change))
         before = self.text(str(key), node or "")
-        text = _edited(before, change)
+        base = before
+        if before is not None and isinstance(_parsed(key, before, self._params_of(key)), Reason):
+            base = self._good_texts.get(str(key)) if node in {None, self.node} else None
+        text = _edited(base, change)
         if text != before:
             self.put(str(key), text, node or "")
 
@@ -160,6 +164,8 @@ class FakeDesired:
             parsed = _parsed(key, text, params)
             if isinstance(parsed, Override):
                 self._good[folder][key] = parsed
+                if folder == self.node:
+                    self._good_texts[name] = text
                 entries[key] = Entry(text, override=parsed, modify_index=index)
             else:
                 last = self._good[folder].get(key)

@@ -145,6 +145,23 @@ async def test_an_order_given_while_consul_is_away_takes_effect_and_is_pushed_on
 
 
 @virtual
+async def test_an_order_for_a_document_that_is_refused_is_in_force_while_consul_is_away():
+    async with Host().following() as host:
+        host.kv.put("piper", {"params": {"voice": "b"}})
+        await asyncio.sleep(0.01)
+        host.kv.put("piper", "not JSON")
+        await asyncio.sleep(0.01)
+        await away(host)
+        assert key("piper") in host.keeper.documents.refused
+        await host.order(STOP)
+        assert host.keeper.documents.refused == {}
+        before = host.keeper.documents.node
+        await back(host)
+        assert (host.keeper.pending, host.keeper.documents.refused) == ((), {})
+        assert host.keeper.documents.node == before  # not a word is lost on the way
+
+
+@virtual
 async def test_an_order_is_overtaken_by_whoever_changed_the_key_meanwhile():
     async with Host().following() as host:
         await away(host)
