@@ -15,7 +15,7 @@ import logging
 from collections.abc import Callable, Collection, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 
-from lictor.core.errors import ConsulError, Forbidden
+from lictor.core.errors import ConsulError, ConsulTimeout, ConsulUnreachable, Forbidden
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import (
@@ -88,6 +88,7 @@ class Registrar:
         self._renewed: dict[str, asyncio.TimerHandle] = {}
         self._watched: Mapping[str, tuple[str, str]] | None = None
         self._good = False
+        self._mute = False  # no call is answered; the watch waits half a minute before it says so
         self._again = False
         self._met_before = False
         self._failing = False
@@ -132,7 +133,7 @@ class Registrar:
 
     def watches(self, service_id: str) -> bool:
         """Whether Consul's verdict on this service is known at present."""
-        watched = self._watched
+        watched = None if self._mute else self._watched
         return watched is not None and any(f"{service_id}:{k}" in watched for k in ASKED_BY_CONSUL)
 
     async def keep_true(self) -> None:
@@ -211,7 +212,7 @@ class Registrar:
 
     def _found(self, entries: Sequence[Wanted]) -> set[str]:
         """Consul answers, for the first time or again. Gives those of which it may think ill."""
-        self._good, self._failing = True, False
+        self._good, self._failing, self._mute = True, False, False
         log.info("Consul answers; registrations are being compared")
         self._on_state(because("consul.ok"))
         passing = {
@@ -333,7 +334,8 @@ class Registrar:
                     before, self.kept_out = self.kept_out, kept_out(value)
                     if before != self.kept_out:
                         self._wake.set()  # a place in a group may follow from it
-                    self._tell(value)
+                    if not self._mute:  # else it may be older than what the runners found
+                        self._tell(value)
                 case Unknown():
                     if self._watched is not None:
                         self._look_again()
@@ -413,6 +415,7 @@ class Registrar:
         if not self._failing:
             log.warning("Consul cannot be used: %s", error.message)
         self._good, self._failing, self._torn = False, True, True
+        self._mute = isinstance(error, ConsulTimeout | ConsulUnreachable)
         self._held = frozenset()
         if isinstance(error, Forbidden) and error.unknown_token:
             self._on_state(because("consul.unknown_token"))

@@ -7,7 +7,7 @@ import contextlib
 
 import pytest
 
-from lictor.core.errors import BadRequest, ConsulUnreachable, Forbidden, NotFound
+from lictor.core.errors import BadRequest, ConsulTimeout, ConsulUnreachable, Forbidden, NotFound
 from lictor.core.model.registration import (
     OWNER_META,
     Deregister,
@@ -509,6 +509,34 @@ async def test_consul_watches_a_service_only_while_its_own_check_is_known():
 
 
 # --- the end --------------------------------------------------------------------------------------
+
+
+@virtual
+async def test_a_consul_that_answers_no_call_watches_nobody_whatever_its_watch_said_last():
+    class Mute(FakeRegistry):
+        answers = True
+
+        async def ready(self):
+            await super().ready()
+            if not self.answers:  # and the watch waits on
+                raise ConsulTimeout("no answer")
+
+    side = Side(entry())
+    side.registry = side.registrar._registry = Mute()
+    async with side.kept():
+        assert side.registrar.watches(ID)
+        side.registry.answers = False
+        await asyncio.sleep(FULL_READ)
+        assert not side.registrar.watches(ID)
+        # What it thought before it fell mute is no news of a service that is probed here.
+        side.health.clear()
+        side.registry.put_check(f"{ID}:http", "passing", "of old")
+        await asyncio.sleep(0.001)
+        assert side.health == []
+        side.registry.answers = True
+        await asyncio.sleep(FULL_READ)
+        assert side.registrar.watches(ID)
+        assert side.health[-1] == (ID, True, "of old")
 
 
 @virtual
