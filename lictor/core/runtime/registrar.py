@@ -42,7 +42,7 @@ from lictor.core.planning.registration import (
 )
 from lictor.core.ports import Registry
 from lictor.core.runtime.bell import Bell
-from lictor.core.runtime.drift import Drift
+from lictor.core.runtime.drift import Drift, is_listed
 from lictor.core.runtime.entry_writer import EntryWriter, TakenOutMeanwhile
 from lictor.core.runtime.flaps import Flaps
 from lictor.core.runtime.promotion import write_in_order
@@ -282,7 +282,7 @@ class Registrar:
         """Entries that the agent has and the catalog has not, and for how many seconds."""
         listed = self._watched or {}
         found = self._drift.missing(asyncio.get_running_loop().time())
-        return {name: s for name, s in found.items() if f"{name}:lictor" not in listed}
+        return {name: s for name, s in found.items() if not is_listed(name, listed)}
 
     async def withdraw(self) -> None:
         """Deregister everything of ours; for the end of the agent."""

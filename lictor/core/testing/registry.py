@@ -21,6 +21,7 @@ from lictor.core.model.registration import (
     Write,
 )
 from lictor.core.model.state import Health
+from lictor.core.planning.groups import GROUP_META
 from lictor.core.planning.registration import after
 
 
@@ -138,7 +139,10 @@ class FakeRegistry:
             for name, c in self.view.checks.items()
             if c.service_id not in self.lost_by_catalog
         }
-        kept = {f"{name}:lictor": ("passing", "") for name in self.ghosts}
+        kept = {
+            f"{name}:{'alias' if GROUP_META in ghost.meta else 'lictor'}": ("passing", "")
+            for name, ghost in self.ghosts.items()
+        }
         return Known({**listed, **kept})
 
     def _ring(self) -> None:

@@ -18,6 +18,7 @@ from lictor.core.model.registration import (
     SetStatus,
 )
 from lictor.core.model.state import Health
+from lictor.core.planning.groups import GROUP_META, group_entry
 from lictor.core.planning.registration import Owner, after, wanted
 from lictor.core.runtime.flaps import UPS
 from lictor.core.runtime.registrar import FULL_READ, Registrar
@@ -303,6 +304,23 @@ async def test_an_entry_that_the_catalog_lacks_is_shown_and_pushed_again_once_a_
         assert side.registrar.flaps.count(ID) == 0
         await asyncio.sleep(60)
         assert len(side.registry.writes) == before + 1
+
+
+@virtual
+async def test_a_members_entry_under_its_groups_name_is_missed_and_mended_like_any_other():
+    wish = want("piper", probe=HTTP, port=5000, voice_group="voice")
+    member = group_entry(wish, entry(), OWNER, standby=False)
+    service_id = member.registration.service_id
+    meta = {OWNER_META: "us", GROUP_META: "voice"}
+    ghost = SeenService("lictor:host1:voice:old", "voice", "h", 1, (), meta)
+    side = Side(entry(), member)
+    async with side.kept():
+        side.registry.lose_in_catalog(service_id)
+        side.registry.put_ghost(ghost)
+        await asyncio.sleep(2 * FULL_READ)
+        assert (side.registry.lost_by_catalog, side.registry.ghosts) == (set(), {})
+        assert (service_id, "registry.not_in_catalog") in side.events
+        assert side.registrar.drifting == {}
 
 
 @virtual
