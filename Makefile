@@ -47,9 +47,9 @@ bench: dev ## measure beside the peers; writes docs/reference/benchmarks.md
 		exec $(BIN)/python bench/report.py docs/reference/benchmarks.md
 
 # The same tests as in `make test`, with their large numbers.
-soak: dev ## try at full length what runs for long: crowds of viewers, restarts under an open page
+soak: dev ## try at full length what runs for long: crowds, restarts under an open page, chaos
 	@$(with_consul) && LICTOR_SOAK=1 exec $(BIN)/python -m pytest --timeout 1800 \
-		tests/web/test_crowd.py tests/browser/test_endurance.py
+		tests/web/test_crowd.py tests/browser/test_endurance.py tests/e2e/test_chaos.py
 
 clean: ## remove caches and build products; .venv and .cache stay
 	@rm -rf build dist lictor.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis \
