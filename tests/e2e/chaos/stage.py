@@ -38,6 +38,7 @@ class Stage:
         sections = {"web": {"port": self.web}}
         self.agent = RunningAgent(self._section(world), consul=consul.http, sections=sections)
         self.strangers: dict[tuple[Place, str], dict[str, Any]] = {}
+        self.deaths = 0  # of the agent
 
     def play(self, burst: Burst, before: World, then: World) -> None:
         """Do all steps of a burst: at once, but for those that another one would make void."""
@@ -109,6 +110,7 @@ class Stage:
             case m.Intrude(name, place):
                 self._intrude(place, name, f"lictor:{node}:{name}")
             case m.AgentDies():
+                self.deaths += 1
                 self.agent.kill9()
                 self.agent.start()
             case m.AgentLeaves():
