@@ -89,8 +89,8 @@ class Runner:
             case Verb.STOP:
                 self._begin(self._stop, action.reason)
             case Verb.RESTART:
-                self._set(replace(self.state, operator_restart_wall=restart_wall))
-                self._begin(self._restart, action.reason)
+                noted = replace(self.state, operator_restart_wall=restart_wall)
+                self._begin(self._restart, action.reason, noted)
             case Verb.QUEUE:
                 self._wait_as(Phase.QUEUED, action.reason)
             case Verb.BLOCK:
@@ -305,14 +305,14 @@ class Runner:
 
     # --- ending -------------------------------------------------------------------------
 
-    def _begin(self, operation: _Ending, reason: Reason) -> None:
-        """Replace whatever is being done by a stop or restart."""
+    def _begin(self, end: _Ending, reason: Reason, noted: ServiceState | None = None) -> None:
+        """Replace whatever is being done by a stop or restart. `noted`: with the order, at once."""
         self._cancel_timer()
         self._cancel(self._monitor)
         interrupted = self._operation
         self._cancel(interrupted)
-        self._set(lifecycle.stopping(self.state, reason, now=self._around.clock.now()))
-        self._operation = asyncio.create_task(self._after(interrupted, operation, reason))
+        self._set(lifecycle.stopping(noted or self.state, reason, now=self._around.clock.now()))
+        self._operation = asyncio.create_task(self._after(interrupted, end, reason))
 
     async def _after(
         self, interrupted: asyncio.Task[None] | None, operation: _Ending, reason: Reason

@@ -272,6 +272,19 @@ async def test_an_ordered_restart_pauses_between_stop_and_start_and_counts():
 
 
 @virtual
+async def test_an_ordered_restart_is_noted_with_its_beginning_and_not_before():
+    # An agent that was killed in between left an order that was over, and nothing was restarted.
+    world = World(want())
+    await world.until("ready")
+    order = world.clock.wall() + 1
+    world.want(want(restart_wall=order))
+    await world.until("stopping")
+    await world.until("ready")
+    noted = [s.phase.value for _, _, s in world.history if s.operator_restart_wall == order]
+    assert noted[0] == "stopping"
+
+
+@virtual
 async def test_a_stop_interrupts_a_start():
     world = World(probed())
     world.prober.say(URL, passed=False)
