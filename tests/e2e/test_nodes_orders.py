@@ -108,3 +108,12 @@ def test_the_progress_of_another_nodes_service_is_told_in_the_readers_language(p
     assert waited.code == 0, waited
     assert "Готов." in waited.err
     assert "Ready" not in waited.err
+
+
+def test_waiting_does_not_believe_what_was_written_before_the_order(pair: Pair):
+    assert pair.there.cli("stop", pair.well, "--wait").code == 0
+    stopped = _published(pair, pair.well)["phase"]
+    order = ("start", pair.well, "--node", "_all", "--wait", "-o", "json")
+    rows = {row["node"]: row["result"] for row in pair.here.cli(*order).json}
+    assert rows[pair.there.node] == "overtaken", stopped  # its own word is stronger
+    assert rows[pair.here.node] == "done"

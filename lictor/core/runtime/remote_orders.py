@@ -28,6 +28,7 @@ from lictor.core.runtime.nodes_view import agent_state, service_record, unix
 ALL_NODES = "_all"
 
 _LOOK = 0.5  # seconds between two looks at what the others publish
+_SETTLE = 1.5  # seconds until what happens there is written: once a second, and on its way
 _ROUNDED = 0.001  # seconds: orders are written to the millisecond
 _STUCK = frozenset({"failed", "backoff"})
 _ENDED_BADLY = frozenset({"failed", "blocked", "backoff"})
@@ -78,7 +79,7 @@ class RemoteOrders:
                 ServiceKey(key.name) for key in keys
             ]
         ordered = await self._write(ports, verb, node, keys, free, nodes)
-        done = await self._wait(verb, ordered, emit) if verb.wait else {}
+        done = await self._wait(verb, ordered, nodes, emit) if verb.wait else {}
         after = {seen.node: seen for seen in await ports.nodes.read()}
         return [self._row(after, place, done, held=place not in free) for place in places]
 
@@ -155,15 +156,24 @@ class RemoteOrders:
         return [replace(place, restart=stamps.get(place), shared=shared) for place in places]
 
     async def _wait(
-        self, verb: Verb, places: Sequence[Place], emit: Emit
+        self, verb: Verb, places: Sequence[Place], before: Mapping[str, NodeSeen], emit: Emit
     ) -> dict[tuple[str, ServiceKey], str]:
-        """Look until each has an outcome; raises `TimedOut`."""
+        """Look until each has an outcome; raises `TimedOut`.
+
+        What a node had written `before` the order may be a second old, and not say what was ordered
+        there just then; it is believed when it has stood for as long as a new word may take.
+        """
         ports, loop = self._ports(), asyncio.get_running_loop()
         begun = loop.time()
         while True:
             nodes = {seen.node: seen for seen in await ports.nodes.read()}
-            outcomes = {(p.node, p.key): _outcome(verb, nodes.get(p.node), p) for p in places}
             elapsed = loop.time() - begun
+            outcomes = {
+                (p.node, p.key): _outcome(verb, nodes.get(p.node), p)
+                if elapsed >= _SETTLE or _is_new(p, before, nodes)
+                else ""
+                for p in places
+            }
             for place in places:
                 await emit(_item(nodes, place, elapsed))
             missing = [f"{key} on {node}" for (node, key), word in outcomes.items() if not word]
@@ -296,6 +306,14 @@ def _change(
             hint="`lictor hold … --node … --until …` ends by itself and brings back what was.",
         )
     return change
+
+
+def _is_new(place: Place, before: Mapping[str, NodeSeen], nodes: Mapping[str, NodeSeen]) -> bool:
+    """Whether the node has written of the service since, or cannot because its agent is away."""
+    seen = nodes.get(place.node)
+    if seen is None or agent_state(seen) != "running":
+        return True
+    return seen.services.get(place.key) != before[place.node].services.get(place.key)
 
 
 def _renewal(
