@@ -53,6 +53,8 @@ def _step_after(reason: Reason) -> Reason:
             return because("next.token")
         case "consul.no_leader":
             return because("next.leader")
+        case "consul.rate_limited":
+            return because("next.wait")
         case "consul.untrusted" | "consul.no_certificate" | "consul.bad_address":
             return because("next.tls")
         case _:

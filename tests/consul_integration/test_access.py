@@ -14,6 +14,7 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
 from lictor.core.planning.access import for_everybody, rules_for
 from tests.support.consul import ConsulServer
+from tests.support.liar import answer, liar
 
 pytestmark = pytest.mark.consul
 
@@ -165,6 +166,15 @@ async def test_a_consul_that_is_not_there_is_one_finding(connect):
     (finding,) = await examine(connect("http://127.0.0.1:1"), RULES)
     assert (finding.check, finding.level) == ("consul", Level.FAIL)
     assert finding.reason.code == "consul.unreachable"
+
+
+async def test_a_consul_that_asks_for_patience_gets_it_and_is_not_said_to_be_off(connect):
+    slow = answer("", status="429 Too Many Requests")
+    async with liar(lambda _: slow) as server:
+        (finding,) = await examine(connect(server.url), RULES)
+    assert finding.reason.code == "consul.rate_limited"
+    assert finding.step is not None
+    assert finding.step.code == "next.wait"
 
 
 async def test_the_node_is_known_to_agent_and_catalog_alike(consul, connect):

@@ -295,3 +295,22 @@ def test_register_and_unregister_work_without_an_agent(make_agent: MakeAgent, co
     agent.wait_ready(name)
     assert agent.down().code == 0
     assert catalog.owned_by(agent.id) == []
+
+
+def test_a_host_on_which_no_agent_ever_ran_registers_and_its_agent_takes_it_over(
+    make_agent: MakeAgent, consul: ConsulServer
+):
+    name = unique("alone")
+    agent = make_agent({name: web()}, consul=consul.http)
+    here = {"LICTOR_CONFIG": str(agent.config)}
+    assert agent.cli("unregister", name, env=here).code == 4
+    assert agent.cli("unregister", env=here).code == 0
+    assert not agent.data_dir.exists()  # nothing was to be kept
+    done = agent.cli("register", name, env=here)
+    assert done.code == 0, done
+    (entry,) = Catalog(consul).entries(name)
+    assert entry == agent.entry_id(name)
+    agent.start().wait_ready(name)
+    Catalog(consul).wait_passing(name, agent.entry_id(name))
+    assert agent.down().code == 0
+    Catalog(consul).wait_gone(name, agent.entry_id(name))

@@ -88,6 +88,10 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
         raise OperationFailed(
             "Without an agent, unregister needs a config.yml to know what is ours."
         )
+    if not config.agent.data_dir.exists():  # who has no name yet has left nothing
+        if names:
+            raise NoSuchService(_nothing_ours(names))
+        return []
     owner = _owner(config)
     wanted_names = [ServiceKey.parse(name) for name in names]
 
@@ -103,12 +107,16 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
                 ours.setdefault(key, []).append(service_id)
         chosen = keys_named(wanted_names, ours) if names else list(ours)
         if names and not chosen:
-            raise NoSuchService(f"Nothing of ours called {', '.join(names)} is registered.")
+            raise NoSuchService(_nothing_ours(names))
         for service_id in (each for key in chosen for each in ours[key]):
             await registry.apply(Deregister(service_id))
         return [_row(key, "registry.unregistered") for key in chosen]
 
     return with_consul(withdraw)
+
+
+def _nothing_ours(names: list[str]) -> str:
+    return f"Nothing of ours called {', '.join(names)} is registered."
 
 
 def _unproven(registration: Registration) -> Registration:
@@ -151,9 +159,13 @@ def _chosen(names: list[str], config: Config) -> list[ServiceKey]:
 
 
 def _owner(config: Config) -> Owner:
-    """Who we are; only reads, because the folder may belong to an agent that is just starting."""
+    """Who we are, kept in the folder, so that the agent knows the entries as its own.
+
+    It takes no lock, because the folder may belong to an agent that is just starting.
+    """
     datadir = DataDir(config.agent.data_dir, -1)
     try:
+        datadir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Owner(uuid=datadir.agent_id(), node=datadir.node(config.agent.node))
     except OSError as error:
         raise OperationFailed(
