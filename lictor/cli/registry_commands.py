@@ -18,13 +18,15 @@ from lictor.cli.options import data_command, names_argument
 from lictor.cli.output import emit, talk, write
 from lictor.cli.paint import clean
 from lictor.cli.words import say, sentence
-from lictor.core.errors import AgentUnreachable, LictorError, NoSuchService
+from lictor.core.errors import AgentUnreachable, LictorError, NoSuchService, UsageError
 from lictor.core.model.names import BadName, canonical
 
 #: Seconds for questions that the agent passes on to Consul.
 CONSUL_SILENCE = 30.0
 
 EXIT_NOT_PASSING = 3
+
+_LABEL_OCTETS = 63  # RFC 1035 §2.3.4
 
 
 def _registration(name: str) -> Any:
@@ -48,13 +50,17 @@ unregister = _registration("unregister")
 @click.option("--query", is_flag=True, help=say("option.query"))
 def resolve(name: str, tag: str | None, query: bool, output: str) -> int:  # noqa: FBT001 - a flag
     """See `help.resolve`."""
+    if not name.strip():
+        raise UsageError(say("error.no_name"))
+    if not all(0 < len(label) <= _LABEL_OCTETS for label in name.strip().rstrip(".").split(".")):
+        raise UsageError(say("error.no_dns_name", name=name))
     found = first_found(
         name,
         lambda spelled: dict(wiring("resolve")(spelled, tag, query)),
         is_found=lambda answer: bool(answer.get("answers") or answer.get("left_out")),
     )
     emit(found, output, lambda: _show_resolved(found))
-    if found.get("answers"):
+    if found.get("answers") or (found.get("rcode") == "NOERROR" and _addresses(found)):
         return 0
     if found.get("rcode") == "NXDOMAIN" and not found.get("left_out"):
         raise NoSuchService(say("error.not_in_consul", name=name))
@@ -110,6 +116,11 @@ def place(row: Row) -> str:
     return f"{host}:{port}" if port else host or "-"
 
 
+def _addresses(found: Row) -> bool:
+    """Whether it is the name of a node: that has addresses and no ports."""
+    return bool(found.get("a") or found.get("aaaa"))
+
+
 def _show_resolved(found: Row) -> None:
     asked = {key: clean(found.get(key) or "-") for key in ("question", "server", "rcode")}
     talk(say("resolve.asked", **asked))
@@ -122,7 +133,7 @@ def _show_resolved(found: Row) -> None:
     left_out = found.get("left_out") or ()
     if found.get("sentence"):
         talk(clean(sentence(found)))
-    elif not found.get("answers") and not left_out:
+    elif not found.get("answers") and not left_out and not any(addresses.values()):
         talk(say("resolve.nothing"))
     also = found.get("also")
     if isinstance(also, dict):

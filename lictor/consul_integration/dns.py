@@ -42,6 +42,7 @@ _CUT_FROM_OCTETS = 512
 _UDP_SHARE = 0.4
 
 _TYPES = ("SRV", "A", "AAAA")
+_KINDS = ("service", "query")
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +119,38 @@ async def resolve(
         truncated=any(reply.truncated for reply in (srv, a, aaaa)),
         took=time.monotonic() - began,
     )
+
+
+@dataclass(frozen=True, slots=True)
+class FullName:
+    """What a full name of Consul's DNS asks for. `dc` is None for the local datacenter."""
+
+    name: str
+    kind: Literal["service", "query"]
+    tag: str | None = None
+    dc: str | None = None
+
+
+def full_name(text: str, domain: str = "consul") -> FullName | None:
+    """`[tag.]name.service[.dc].consul`, `_name._tag.service…` or `name.query…`; None: no such name."""
+    labels = text.rstrip(".").split(".")
+    tail = domain.strip(".").split(".")
+    if [label.lower() for label in labels[-len(tail) :]] != [label.lower() for label in tail]:
+        return None
+    del labels[-len(tail) :]
+    kinds = [label.lower() for label in labels]
+    place = next((at for at in (-1, -2) if -at < len(kinds) and kinds[at] in _KINDS), None)
+    if place is None:
+        return None
+    before, dc = labels[:place], labels[-1] if place == -2 else None
+    if not before:
+        return None
+    if kinds[place] == "query":
+        return FullName(".".join(before), "query", dc=dc)
+    if len(before) == 2 and all(label.startswith("_") for label in before):  # RFC 2782
+        name, tag = (label.removeprefix("_") for label in before)
+        return FullName(name, "service", None if tag.lower() in {"tcp", "udp"} else tag, dc)
+    return FullName(before[-1], "service", ".".join(before[:-1]) or None, dc)
 
 
 def dns_endpoint(agent_self: Mapping[str, object], http_host: str) -> tuple[str, int] | None:

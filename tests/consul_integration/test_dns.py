@@ -13,7 +13,7 @@ import dns.message
 import dns.rcode
 import pytest
 
-from lictor.consul_integration.dns import DnsAnswer, dns_endpoint, resolve
+from lictor.consul_integration.dns import DnsAnswer, FullName, dns_endpoint, full_name, resolve
 from lictor.core.errors import BadRequest, ConsulTimeout, ConsulUnreachable, Garbage
 from tests.support.consul import ConsulServer, free_ports
 
@@ -301,3 +301,30 @@ def test_the_dns_endpoint_is_one_that_can_be_reached_from_here(about, http_host,
 def test_importing_the_module_does_not_load_dnspython():
     code = "import sys, lictor.consul_integration.dns; sys.exit('dns.message' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("piper.service.consul", FullName("piper", "service")),
+        ("Piper.SERVICE.Consul.", FullName("Piper", "service")),
+        ("cpu.piper.service.consul", FullName("piper", "service", "cpu")),
+        ("a.b.piper.service.dc1.consul", FullName("piper", "service", "a.b", "dc1")),
+        ("_piper._tcp.service.consul", FullName("piper", "service")),
+        ("_piper._cpu.service.consul", FullName("piper", "service", "cpu")),
+        ("voice.query.consul", FullName("voice", "query")),
+        ("voice.query.dc2.consul", FullName("voice", "query", None, "dc2")),
+        ("host1.node.consul", None),
+        ("service.consul", None),
+        ("consul", None),
+        ("piper.service.example", None),
+        ("piper", None),
+        ("with.dot", None),
+    ],
+)
+def test_a_full_name_says_what_it_asks_for(text, expected):
+    assert full_name(text) == expected
+
+
+def test_a_domain_may_have_several_labels():
+    assert full_name("piper.service.dc.example", "dc.example") == FullName("piper", "service")

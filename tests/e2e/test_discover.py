@@ -130,6 +130,7 @@ def test_resolve_tells_what_dns_answers_and_whom_it_is_silent_about(
     assert found["also"] is None
     assert found["sentence"] is None
     assert agent.cli("resolve", name, "--tag", "cpu").code == 0
+    assert agent.cli("resolve", f"{own_consul.node}.node.consul").code == 0  # a node has no SRV
     wrong = agent.cli("resolve", name, "--tag", "gpu")
     assert wrong.code == 3
     assert "It does not carry the tag gpu." in wrong.err

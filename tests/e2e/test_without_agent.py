@@ -18,12 +18,17 @@ pytestmark = pytest.mark.consul
 
 @pytest.fixture(scope="module")
 def guarded(consul_bin: str) -> Iterator[ConsulServer]:
-    """A Consul whose access control denies by default, with one service of somebody."""
+    """A Consul whose access control denies by default, with services of somebody."""
     server = ConsulServer(consul_bin, acl=True)
     try:
         server.start()
-        body = {"Name": "seen", "Port": 1, "Tags": ["tts"]}
-        assert server.raw("PUT", "agent/service/register", body).status == 200
+        bad = {"TTL": "24h", "Status": "critical"}
+        for body in (
+            {"Name": "seen", "Port": 1, "Tags": ["tts"]},
+            {"Name": "dotted.name", "Port": 1},
+            {"Name": "broken", "Port": 2, "Tags": ["tts"], "Check": bad},
+        ):
+            assert server.raw("PUT", "agent/service/register", body).status == 200
         wait_until(lambda: server.raw("GET", "health/service/seen").json, what="the catalog has it")
         yield server
     finally:
@@ -110,3 +115,56 @@ def test_a_tag_that_nobody_carries_is_told_as_such(desk: Desk, guarded: ConsulSe
     assert desk("discover", "seen", "--tag", "gpu", "-o", "json", **token).json == []
     assert desk("discover", "nobody", "--tag", "gpu", **token).code == 4
     assert names(desk("discover", "seen", "--tag", "TTS", "-o", "json", **token)) == {"seen"}
+
+
+@pytest.mark.parametrize("asked", ["broken", "broken.service.consul", "tts.broken.service.consul"])
+def test_a_full_name_is_explained_like_the_name_alone(
+    desk: Desk, guarded: ConsulServer, asked: str
+):
+    said = desk("resolve", asked, "-o", "json", CONSUL_HTTP_TOKEN=guarded.master)
+    assert said.code == 3
+    assert said.json["question"] == (asked if "." in asked else f"{asked}.service.consul")
+    (one,) = said.json["left_out"]
+    assert one["reasons"][0]["code"] == "left_out.critical"
+
+
+@pytest.mark.parametrize(
+    ("asked", "code", "reason"),
+    [
+        (["cpu.broken.service.consul"], 3, "left_out.tag"),
+        (["dotted.name"], 3, "left_out.unsafe"),
+        (["seen", "--query"], 3, "left_out.query"),
+        (["nobody.service.consul"], 4, None),
+    ],
+)
+def test_why_a_name_has_no_answer_is_true(
+    desk: Desk, guarded: ConsulServer, asked: list[str], code: int, reason: str | None
+):
+    said = desk("resolve", *asked, "-o", "json", CONSUL_HTTP_TOKEN=guarded.master)
+    assert said.code == code, said
+    codes = [one["reasons"][0]["code"] for one in said.json["left_out"]]
+    assert codes == ([reason] if reason else [])
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        ["resolve", ""],
+        ["resolve", "a..b"],
+        ["resolve", "x" * 64],
+        ["resolve", "seen.service.consul", "--tag", "cpu"],
+        ["discover", ""],
+    ],
+)
+def test_what_cannot_be_asked_is_a_mistake_and_not_consuls_absence(
+    desk: Desk, guarded: ConsulServer, asked: list[str]
+):
+    assert desk(*asked, CONSUL_HTTP_TOKEN=guarded.master).code == 2
+
+
+def test_a_name_that_dns_cannot_carry_is_told_where_all_are_listed(
+    desk: Desk, guarded: ConsulServer
+):
+    said = desk("discover", "dotted.name", "-o", "json", CONSUL_HTTP_TOKEN=guarded.master)
+    (row,) = said.json
+    assert (row["left_out"], row["reason"]) == (True, "left_out.unsafe")

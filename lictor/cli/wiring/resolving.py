@@ -13,13 +13,13 @@ from typing import Any, Literal
 
 from lictor.cli.wiring.direct import Reach, dns_of, with_consul
 from lictor.consul_integration.discovery import ConsulDiscovery
-from lictor.consul_integration.dns import DnsAnswer
+from lictor.consul_integration.dns import DnsAnswer, full_name
 from lictor.consul_integration.dns import resolve as ask_dns
 from lictor.consul_integration.inspection import ConsulInspection
-from lictor.core.errors import ConsulError, Forbidden
+from lictor.core.errors import BadRequest, ConsulError, Forbidden, UsageError
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.access import for_everybody
-from lictor.core.planning.leftout import left_out, stands_by
+from lictor.core.planning.leftout import can_be_carried, left_out, stands_by
 from lictor.core.ports import Discovery, Inspection, Instance
 from lictor.core.runtime import views
 
@@ -54,6 +54,13 @@ async def answer_for(
     what an agent itself told of an entry: the catalog hears of an output alone only minutes later.
     """
     (host, port), domain = place
+    tag = tag or None
+    full = full_name(name, domain)
+    sought = name
+    if full is not None:  # then the name says the rest too
+        if (tag and tag != full.tag) or (query and full.kind != "query"):
+            raise UsageError(f"{name} is a full name: tag and kind stand in it.")
+        sought, tag, query = full.name, full.tag, full.kind == "query"
     kind: Literal["service", "query"] = "query" if query else "service"
 
     async def answer_of(kind: Literal["service", "query"], tag: str | None) -> DnsAnswer:
@@ -62,7 +69,7 @@ async def answer_for(
     asked = await answer_of(kind, None if query else tag)
     other, known = await asyncio.gather(
         _quiet(answer_of("query", None)) if kind == "service" and "." not in name else _none(),
-        _known(discovery, name, asked),
+        _known(discovery, sought, full.dc if full else None, given=bool(asked.records)),
     )
     fresh = [replace(one, output=said(one.id) or one.output) for one in known]
     blind = bool(fresh) and await _asks_in_vain(asked, inspection)
@@ -83,14 +90,18 @@ async def _asks_in_vain(answer: DnsAnswer, inspection: Inspection) -> bool:
         return False
 
 
-async def _known(discovery: Discovery, name: str, asked: DnsAnswer) -> list[Instance]:
-    """Who is there, by the HTTP API. What DNS gave is worth showing to a token that sees less."""
+async def _known(discovery: Discovery, name: str, dc: str | None, *, given: bool) -> list[Instance]:
+    """Who offers it. With a token that may not see them, what DNS has `given` is still the answer."""
     try:
-        return await discovery.discover(name)
+        return await discovery.discover(name, dc=dc)
     except Forbidden:
-        if not asked.records:
+        if not given:
             raise
         return []
+    except BadRequest:
+        if dc is None:
+            raise
+        return []  # a datacenter that nobody knows: DNS says NXDOMAIN
 
 
 async def _none() -> None:
@@ -138,7 +149,7 @@ def _verdict(answer: DnsAnswer) -> Reason | None:
     question, server = answer.question, answer.server
     if answer.records and answer.truncated:
         return because("dns.cut", server=server)
-    if answer.records:
+    if answer.records or answer.addresses:  # the name of a node has no SRV
         return None
     if answer.rcode == "NXDOMAIN":
         return because("dns.nxdomain", question=question)
@@ -169,8 +180,14 @@ def _left_out(
         )
         if why is None and query:
             why = stands_by(one.tags, one.meta)
+        if why is None and not can_be_carried(one.service):
+            why = because("left_out.unsafe", name=one.service)
+        if why is None and blind:
+            why = because("left_out.anonymous")
+        if why is None and query:
+            why = because("left_out.query", question=answer.question)
         if why is None:
-            why = because("left_out.anonymous") if blind else because("left_out.not_given")
+            why = because("left_out.not_given")
         rows.append(
             {
                 "id": one.id,

@@ -6,11 +6,13 @@ own services and for strangers' alike, from what Consul holds. Nothing here asks
 
 from __future__ import annotations
 
+import re
 from collections.abc import Collection, Mapping
 
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.groups import GROUP_META, STANDBY
 
+_LABEL = re.compile(r"[A-Za-z0-9_-]{1,63}")
 _LOST_NODE = "serfHealth"  # the check that Consul itself gives to each node
 
 
@@ -22,10 +24,11 @@ def left_out(
     node: str,
     tags: Collection[str],
     tag: str | None = None,
+    service: str = "",
 ) -> Reason | None:
     """Why `[tag.]name.service.consul` does not give an instance; None: it does.
 
-    `health` and `output` are those of its worst `check` (the id).
+    `service` is its name, where that is to be judged too. `health` and `output` are those of its worst `check` (the id).
     """
     if tag is not None and tag.lower() not in {each.lower() for each in tags}:
         return because("left_out.tag", tag=tag)
@@ -35,7 +38,17 @@ def left_out(
         return because("left_out.node_lost", node=node)
     if health == "critical":
         return because("left_out.critical", output=output or "-")
+    if service and not can_be_carried(service):
+        return because("left_out.unsafe", name=service)
     return None
+
+
+def can_be_carried(name: str) -> bool:
+    """Whether Consul's DNS can be asked for a service of this name: one label of plain characters.
+
+    `_` and capitals can (1.8.7); a dot makes it the tag of another service.
+    """
+    return _LABEL.fullmatch(name) is not None
 
 
 def stands_by(tags: Collection[str], meta: Mapping[str, str]) -> Reason | None:

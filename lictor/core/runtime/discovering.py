@@ -40,6 +40,7 @@ def record(
         node=one.node,
         tags=one.tags,
         tag=tag,
+        service=one.service,
     )
     told = why or stands_by(one.tags, one.meta)
     return {
