@@ -10,7 +10,7 @@ Entries of others are never touched, not even with a look-alike id: ownership is
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, replace
 
 from lictor.core.model.desired import DesiredService, DesiredState
@@ -39,6 +39,7 @@ _REGISTERED = frozenset(
 )
 WELL = frozenset({"passing", "warning"})  # statuses of checks that Consul's DNS answers with
 _MAINTENANCE = "_service_maintenance:"  # how Consul calls the check of an entry in maintenance
+MARKS = ("lictor", "alias")  # the check that every entry has: a service's own, a group member's
 _NAMED = ":check:"  # in the id of each named check
 _MIN_REAP = 600.0  # seconds; Consul's own floor is 60, but a model may take minutes to load
 
@@ -139,6 +140,11 @@ def diff(entries: Iterable[Wanted], seen: RegistryView, owner: Owner) -> list[Wr
         if service_id not in mine and belongs_to(there, owner):
             writes.append(Deregister(service_id))
     return writes
+
+
+def is_listed(checks: Collection[str], service_id: str) -> bool:
+    """Whether an entry of ours is there, by the ids of the checks that are."""
+    return any(f"{service_id}:{mark}" in checks for mark in MARKS)
 
 
 def is_given_out(checks: Mapping[str, tuple[str, str]], service_id: str) -> bool:

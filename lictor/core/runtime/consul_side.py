@@ -59,7 +59,9 @@ class ConsulSide:
             agent.tools.clock,
             agent.owner,
             passes=self._passes,
-            kept_out=lambda: self._registrar.kept_out if self._registrar is not None else (),
+            kept_out=lambda: (
+                self._registrar.catalog.kept_out if self._registrar is not None else ()
+            ),
             wake=self.wake,
             record=lambda group, reason: agent.record("group", group, reason),
         )
@@ -246,7 +248,7 @@ class ConsulSide:
         """Whether Consul's catalog has its entry; None: not known."""
         if self._registrar is None:
             return None
-        return self._registrar.in_catalog(registration_id(self._agent.node, key))
+        return self._registrar.catalog.has(registration_id(self._agent.node, key))
 
     def shows_passing(self, key: ServiceKey) -> bool:
         """Whether Consul's catalog shows a service passing; true where Consul is not known."""
@@ -257,7 +259,11 @@ class ConsulSide:
         if known is None:
             return False
         want, _, entry = known
-        return not want.spec.registered if entry is None else registrar.passes(entry.registration)
+        return (
+            not want.spec.registered
+            if entry is None
+            else registrar.catalog.passes(entry.registration)
+        )
 
     def said(self, service_id: str) -> str:
         """What we told the local Consul agent about an entry of ours; "" for anybody else's.
@@ -343,7 +349,7 @@ class ConsulSide:
         return replace(entry, told=told) if told else entry
 
     def _passes(self, entry: Wanted) -> bool:
-        return self._registrar is None or self._registrar.passes(entry.registration)
+        return self._registrar is None or self._registrar.catalog.passes(entry.registration)
 
     def _specs(self) -> Sequence[ServiceSpec]:
         return list(self._agent.config.services.values())

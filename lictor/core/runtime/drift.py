@@ -12,10 +12,9 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from lictor.core.model.registration import RegistryView
-from lictor.core.planning.registration import Owner, owned_by
+from lictor.core.planning.registration import MARKS, Owner, is_listed, owned_by
 
 _LAG = 5.0  # seconds that a catalog may be behind its agent without anybody's fault
-_MARKS = ("lictor", "alias")  # the check that every entry has: a service's own, a group member's
 _AGAIN = 60.0  # seconds between two pushes of one entry: what one did not mend, two will not
 
 
@@ -40,11 +39,11 @@ class Drift:
         missing = [
             service_id
             for service_id in ours
-            if is_listed(service_id, seen.checks) and not is_listed(service_id, listed)
+            if is_listed(seen.checks, service_id) and not is_listed(listed, service_id)
         ]
         start = f"lictor:{self._owner.node}:"
         parts = (name.rpartition(":") for name in listed)
-        shown = {service_id for service_id, _, mark in parts if mark in _MARKS}
+        shown = {service_id for service_id, _, mark in parts if mark in MARKS}
         ghosts = [name for name in shown if name.startswith(start) and name not in seen.services]
         self._missing = {name: self._missing.get(name, now) for name in missing}
         self._ghosts = {name: self._ghosts.get(name, now) for name in ghosts}
@@ -82,11 +81,6 @@ class Drift:
             if since + _LAG > now
         ]
         return min(waits, default=None)
-
-
-def is_listed(service_id: str, checks: Collection[str]) -> bool:
-    """Whether an entry of ours is there, by the checks that are."""
-    return any(f"{service_id}:{mark}" in checks for mark in _MARKS)
 
 
 def _older(since: Mapping[str, float], now: float) -> Mapping[str, float]:

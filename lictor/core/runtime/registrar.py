@@ -21,7 +21,6 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.model.registration import (
     Deregister,
     Register,
-    Registration,
     RegistryView,
     RemoveCheck,
     Write,
@@ -29,7 +28,6 @@ from lictor.core.model.registration import (
 from lictor.core.model.spec import ASKED_BY_CONSUL
 from lictor.core.model.state import Health
 from lictor.core.planning.registration import (
-    WELL,
     Owner,
     Wanted,
     after,
@@ -37,12 +35,11 @@ from lictor.core.planning.registration import (
     conflicts,
     diff,
     farewell,
-    is_given_out,
-    kept_out,
 )
 from lictor.core.ports import Registry
 from lictor.core.runtime.bell import Bell
-from lictor.core.runtime.drift import Drift, is_listed
+from lictor.core.runtime.catalog_view import CatalogView
+from lictor.core.runtime.drift import Drift
 from lictor.core.runtime.entry_writer import EntryWriter, TakenOutMeanwhile
 from lictor.core.runtime.flaps import Flaps
 from lictor.core.runtime.promotion import write_in_order
@@ -86,7 +83,7 @@ class Registrar:
         self._seen: RegistryView | None = None
         self._fresh: set[str] = set()
         self._renewed: dict[str, asyncio.TimerHandle] = {}
-        self._watched: Mapping[str, tuple[str, str]] | None = None
+        self.catalog = CatalogView()
         self._good = False
         self._mute = False  # no call is answered; the watch waits half a minute before it says so
         self._again = False
@@ -98,7 +95,6 @@ class Registrar:
         self._drift = Drift(owner)
         self._writer = EntryWriter(self._apply)
         self.heard = Bell()  # rings when the catalog told something about our node
-        self.kept_out = frozenset[str]()  # the checks of `planning.kept_out`
         self.conflicts: list[str] = []
         self.writes = 0
 
@@ -133,7 +129,7 @@ class Registrar:
 
     def watches(self, service_id: str) -> bool:
         """Whether Consul's verdict on this service is known at present."""
-        watched = None if self._mute else self._watched
+        watched = None if self._mute else self.catalog.checks
         return watched is not None and any(f"{service_id}:{k}" in watched for k in ASKED_BY_CONSUL)
 
     async def keep_true(self) -> None:
@@ -233,7 +229,7 @@ class Registrar:
         wanted = {entry.registration.service_id: entry.registration for entry in entries}
         ours = {name: it for name, it in wanted.items() if name not in self.conflicts}
         credential = self._registry.credential()
-        self._drift.look(seen, self._watched, now)
+        self._drift.look(seen, self.catalog.checks, now)
         missing = {n: s for n, s in self._drift.missing(now).items() if n in ours}
         again = self._drift.due(now, missing)
         for name in self._drift.news(missing):
@@ -280,9 +276,8 @@ class Registrar:
     @property
     def drifting(self) -> Mapping[str, float]:
         """Entries that the agent has and the catalog has not, and for how many seconds."""
-        listed = self._watched or {}
         found = self._drift.missing(asyncio.get_running_loop().time())
-        return {name: s for name, s in found.items() if not is_listed(name, listed)}
+        return {name: s for name, s in found.items() if not self.catalog.has(name)}
 
     async def withdraw(self) -> None:
         """Deregister everything of ours; for the end of the agent."""
@@ -300,23 +295,10 @@ class Registrar:
         """Whether the local Consul agent has this entry; None when that is not known."""
         return None if self._seen is None else service_id in self._seen.services
 
-    def in_catalog(self, service_id: str) -> bool | None:
-        """Whether the catalog has this entry, by its checks; None when that is not known."""
-        if self._watched is None:
-            return None
-        return f"{service_id}:lictor" in self._watched
-
-    def passes(self, entry: Registration) -> bool:
-        """Whether every check of this entry passes in the catalog; true where that is not known."""
-        watched = self._watched
-        return watched is None or all(
-            watched.get(check.check_id, ("", ""))[0] in WELL for check in entry.checks
-        )
-
     def gives_out(self, service_id: str) -> bool:
         """Whether the catalog sends clients to this entry, and Consul hears of it from us."""
-        known = self._watched if self._good and service_id not in self.refused else None
-        return known is not None and is_given_out(known, service_id)
+        heard = self._good and service_id not in self.refused
+        return heard and self.catalog.gives_out(service_id)
 
     def said(self, service_id: str) -> str:
         """The sentence that our own check of this entry carries, if it is there."""
@@ -328,25 +310,19 @@ class Registrar:
         async for view in self._registry.watch_health():
             match view:
                 case Known(value):
-                    if not self._good or self._lacks(value):
-                        self._look_again()
-                    self._watched = value
-                    before, self.kept_out = self.kept_out, kept_out(value)
-                    if before != self.kept_out:
+                    lost = self.catalog.lost(value, f"lictor:{self._owner.node}:")
+                    if lost or not self._good:
+                        self._look_again()  # Consul was emptied, or somebody took an entry out
+                    if self.catalog.hear(value):
                         self._wake.set()  # a place in a group may follow from it
                     if not self._mute:  # else it may be older than what the runners found
                         self._tell(value)
                 case Unknown():
-                    if self._watched is not None:
+                    if self.catalog.checks is not None:
                         self._look_again()
-                    self._watched = None
+                    self.catalog.forget()
                     self._torn = True
             self.heard.ring()
-
-    def _lacks(self, checks: Mapping[str, tuple[str, str]]) -> bool:
-        """Whether a check of ours is gone: Consul was emptied, or somebody took an entry out."""
-        prefix, before = f"lictor:{self._owner.node}:", self._watched or {}
-        return any(name.startswith(prefix) and name not in checks for name in before)
 
     def _look_again(self) -> None:
         """Consul went, came back or lost something: do not wait for the next full read."""
@@ -378,8 +354,7 @@ class Registrar:
 
     def _believe(self, service_id: str) -> None:
         self._renewed.pop(service_id, None)
-        if self._watched is not None:
-            self._tell({k: v for k, v in self._watched.items() if k.startswith(f"{service_id}:")})
+        self._tell(self.catalog.about(service_id))
 
     async def _apply(self, write: Write) -> None:
         self.writes += 1
