@@ -29,9 +29,21 @@ from lictor.cli.output import (
     write,
 )
 from lictor.cli.paint import Cell, clean, state, watched
-from lictor.cli.registry_commands import CONSUL_SILENCE, EXIT_NOT_PASSING, first_found, place
+from lictor.cli.registry_commands import (
+    CONSUL_SILENCE,
+    EXIT_NOT_PASSING,
+    first_found,
+    place,
+    spellings,
+)
 from lictor.cli.words import how_long, say, sentence
-from lictor.core.errors import AgentUnreachable, NoSuchService, UsageError
+from lictor.core.errors import (
+    AgentUnreachable,
+    ConsulError,
+    LictorError,
+    NoSuchService,
+    UsageError,
+)
 
 _COLUMNS = (
     Column("column.service"),
@@ -65,8 +77,8 @@ def discover(
     tag = tag or None
     if name is not None and not name.strip():
         raise UsageError(say("error.no_name"))
-    if watch:
-        return _watch(name, tag, dc, everybody=everybody, output=output)
+    if watch and near:
+        raise UsageError(say("usage.near_watch"))
 
     def find(spelled: str | None, wanted: str | None = tag) -> list[Row]:
         args: dict[str, object] = {"name": spelled, "tag": wanted, "dc": dc}
@@ -75,6 +87,9 @@ def discover(
         asked = (spelled, wanted, dc, near, everybody)
         return _agent_or_consul(args, lambda: wiring("discover")(*asked))
 
+    if watch:
+        followed = name if name is None else _spelled(name, find)
+        return _watch(followed, tag, dc, everybody=everybody, output=output)
     rows = find(None) if name is None else first_found(name, find)
     if name is not None and not rows:
         if tag is None or not first_found(name, lambda spelled: find(spelled, wanted=None)):
@@ -127,20 +142,28 @@ def _cells(row: Row) -> list[Cell | str]:
 # --- watching -----------------------------------------------------------------------------------
 
 
+def _spelled(name: str, find: Callable[[str], list[Row]]) -> str:
+    """The spelling to follow: one that somebody has now, else the canonical one."""
+    canonical, *others = spellings(name)
+    try:
+        return next((other for other in others if not find(canonical) and find(other)), canonical)
+    except LictorError as error:
+        if error.exit_code != ConsulError.exit_code:
+            raise
+        return canonical  # a watch waits for Consul
+
+
 def _watch(
     name: str | None, tag: str | None, dc: str | None, *, everybody: bool, output: str
 ) -> int:
-    from lictor.cli.registry_commands import spellings
-
-    spelled = None if name is None else spellings(name)[0]
     follow = wiring("watch_discover")
     if output == "table" and watched(sys.stdout):
         from rich.live import Live
 
         with Live(console=rich_console(), auto_refresh=False) as live:
-            follow(spelled, tag, dc, everybody, lambda *seen: _redraw(live, *seen))
+            follow(name, tag, dc, everybody, lambda *seen: _redraw(live, *seen))
         return 0
-    follow(spelled, tag, dc, everybody, Changes(output).show)
+    follow(name, tag, dc, everybody, Changes(output).show)
     return 0
 
 

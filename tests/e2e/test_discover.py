@@ -181,7 +181,7 @@ def watching(agent: RunningAgent, *args: str) -> Iterator[Path]:
         yield out
     finally:
         process.send_signal(signal.SIGINT)
-        assert process.wait(20) == 130
+        assert process.wait(20) == 130, out.read_text()
 
 
 def test_a_watch_tells_each_change_and_outlives_consul(
@@ -207,6 +207,20 @@ def test_a_watch_tells_each_change_and_outlives_consul(
     with watching(agent, "-o", "json") as out:
         rows = wait_until(lambda: out.read_text().splitlines(), what="all services")
         assert {row["service"] for row in json.loads(rows[0])} >= {"consul", "lictor"}
+
+
+def test_a_watch_follows_the_spelling_that_somebody_has(
+    make_agent: MakeAgent, own_consul: ConsulServer
+):
+    agent = make_agent({}, consul=own_consul.http).start()
+    foreign = {"Name": "foreign_srv", "ID": "foreign-7", "Port": 4}
+    assert own_consul.raw("PUT", "agent/service/register", foreign).status == 200
+    wait_until(lambda: agent.cli("discover", "foreign_srv").out)
+    with watching(agent, "foreign_srv") as out:
+        wait_until(lambda: "foreign-7" in out.read_text(), what="the first answer")
+    said = agent.cli("discover", "foreign_srv", "--watch", "--near", "_agent")
+    assert said.code == 2
+    assert "--near" in said.err
 
 
 def test_the_next_agent_answers_from_disk_while_consul_is_away(
