@@ -83,8 +83,9 @@ class ConsulDiscovery:
             return
         if lacking:
             await self._client.check_token()  # none at all is said as such
+            rule = " and ".join(f"`{each.hcl}`" for each in lacking)
             raise Forbidden(
-                f"Consul does not show it to our token, which lacks the rule `{lacking[0].hcl}`.",
+                f"Consul does not show it to our token, which lacks the rule {rule}.",
                 hint="`lictor generate consul` prints the whole policy.",
             )
 

@@ -182,10 +182,10 @@ def _left_out(
             why = stands_by(one.tags, one.meta)
         if why is None and not can_be_carried(one.service):
             why = because("left_out.unsafe", name=one.service)
-        if why is None and blind:
-            why = because("left_out.anonymous")
         if why is None and query:
             why = because("left_out.query", question=answer.question)
+        if why is None and blind:
+            why = because("left_out.anonymous")
         if why is None:
             why = because("left_out.not_given")
         rows.append(

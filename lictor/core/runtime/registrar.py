@@ -196,8 +196,9 @@ class Registrar:
 
     async def _read(self, entries: Sequence[Wanted]) -> tuple[RegistryView, frozenset[str]]:
         """Look at everything; and which entries somebody took out since it was last all right."""
-        if not self._good or self._torn:
-            # The local agent answers for itself for hours after its servers are gone.
+        if not self._good or self._torn or self.catalog.checks is None:
+            # The local agent answers for itself for hours after its servers are gone, and names a
+            # dead leader for a while: so it is asked as long as the catalog cannot be watched.
             await self._registry.ready()
         self._again = False  # what was noticed until now, this read will show
         self._seen = seen = await self._registry.read()

@@ -7,7 +7,16 @@ import contextlib
 
 import pytest
 
-from lictor.core.errors import BadRequest, ConsulTimeout, ConsulUnreachable, Forbidden, NotFound
+from lictor.core.errors import (
+    BadRequest,
+    ConsulTimeout,
+    ConsulUnreachable,
+    Forbidden,
+    NoLeader,
+    NotFound,
+)
+from lictor.core.model.known import Unknown
+from lictor.core.model.reason import because
 from lictor.core.model.registration import (
     OWNER_META,
     Deregister,
@@ -526,7 +535,36 @@ async def test_consul_watches_a_service_only_while_its_own_check_is_known():
         assert not side.registrar.watches(ID)
 
 
-# --- the end --------------------------------------------------------------------------------------
+@virtual
+async def test_a_dead_leader_that_is_named_for_a_while_is_noticed_all_the_same():
+    """The local agent answers on; only its watch breaks, a moment before it forgets its leader."""
+
+    class Headless(FakeRegistry):
+        broken = leaderless = False
+
+        async def ready(self):
+            await super().ready()
+            if self.leaderless:
+                raise NoLeader("none")
+
+        async def read(self):
+            self.reads += 1
+            return self.view
+
+        def _verdicts(self):
+            return Unknown(because("consul.error")) if self.broken else super()._verdicts()
+
+    side = Side(entry())
+    side.registry = side.registrar._registry = Headless()
+    async with side.kept():
+        side.registry.broken = True
+        side.registry._ring()
+        await asyncio.sleep(1.0)
+        assert side.registrar.good
+        side.registry.leaderless = True
+        await asyncio.sleep(FULL_READ)
+        assert not side.registrar.good
+        assert side.states[-1] == "consul.no_leader"
 
 
 @virtual
@@ -555,6 +593,9 @@ async def test_a_consul_that_answers_no_call_watches_nobody_whatever_its_watch_s
         await asyncio.sleep(FULL_READ)
         assert side.registrar.watches(ID)
         assert side.health[-1] == (ID, True, "of old")
+
+
+# --- the end --------------------------------------------------------------------------------------
 
 
 @virtual
