@@ -23,6 +23,8 @@ from typing import Any
 
 _ROOT = Path(__file__).resolve().parents[2]
 _START_DEADLINE_S = 40.0
+_CHOSEN = range(20000, 21000)  # `agent.port_range`
+_GIVEN: set[int] = set()
 
 
 def find_consul() -> str | None:
@@ -41,13 +43,15 @@ def free_ports(count: int) -> list[int]:
     """Ports of 127.0.0.1 that nobody holds for TCP or UDP now, outside the ephemeral range.
 
     Outside of it, because between this call and the server's bind any outgoing connection of the
-    machine may be given an ephemeral port.
+    machine may be given an ephemeral port. Outside of the range from which agents choose, and none
+    twice in one process: who got the first may not have bound it yet.
     """
     ports: list[int] = []
     candidate = 12000 + (os.getpid() * 37 + time.monotonic_ns() // 1000) % 18000
     while len(ports) < count:
         candidate = candidate + 1 if candidate < 32000 else 12000
-        if _is_free(candidate):
+        if candidate not in _GIVEN and candidate not in _CHOSEN and _is_free(candidate):
+            _GIVEN.add(candidate)
             ports.append(candidate)
     return ports
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import socket
 import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from tests.support.consul import free_ports
 
 CHILD = Path(__file__).with_name("child.py")
 
@@ -21,10 +22,9 @@ def child(name: str, **options: object) -> tuple[str, ...]:
 
 
 def free_port() -> int:
-    """A TCP port of loopback that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+    """A port of loopback that was free a moment ago; see `free_ports`."""
+    (port,) = free_ports(1)
+    return port
 
 
 def marked(agent_id: str) -> list[int]:
