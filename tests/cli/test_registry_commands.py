@@ -207,6 +207,7 @@ def test_watching_tells_each_change_in_a_line_when_nobody_sits_at_a_terminal(wir
         show([one | {"health": "critical", "sentence": "It failed."}], None)
         show([one], {"sentence": "Consul is away."})
 
+    wiring.discover = lambda *_: []  # nobody has either spelling yet: the canonical one is followed
     wiring.watch_discover = follow
     assert run_here(["discover", "GPT_SoVITS", "--tag", "t", "--all", "--watch"]) == 0
     said = capsys.readouterr()
