@@ -16,7 +16,11 @@ from tests.support.consul import ConsulServer
 
 
 class Hog:
-    """Takes each free connection of `server` while the `with` block runs. `lines`: those it has."""
+    """Takes each free connection of `server` while the `with` block runs. `lines`: those it has.
+
+    The block ends when Consul has noticed that each of them is free again: it counts a connection
+    until it has read its end, and refuses others for so long.
+    """
 
     def __init__(self, server: ConsulServer) -> None:
         self._to = (server.address, server.http_port)
@@ -34,7 +38,10 @@ class Hog:
         self._end.set()
         self._thread.join(20)
         for line in self.lines:
-            line.close()
+            with contextlib.suppress(OSError), line:
+                line.settimeout(20)
+                line.shutdown(socket.SHUT_WR)
+                line.recv(1)
 
     def _run(self) -> None:
         while not self._end.wait(0.01):
