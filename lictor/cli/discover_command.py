@@ -144,13 +144,14 @@ def _cells(row: Row) -> list[Cell | str]:
 
 def _spelled(name: str, find: Callable[[str], list[Row]]) -> str:
     """The spelling to follow: one that somebody has now, else the canonical one."""
-    canonical, *others = spellings(name)
-    try:
-        return next((other for other in others if not find(canonical) and find(other)), canonical)
-    except LictorError as error:
-        if error.exit_code != ConsulError.exit_code:
-            raise
-        return canonical  # a watch waits for Consul
+    names = spellings(name)
+    if len(names) > 1:
+        try:
+            return next((each for each in names if find(each)), names[0])
+        except LictorError as error:
+            if error.exit_code != ConsulError.exit_code:  # a watch waits for Consul
+                raise
+    return names[0]
 
 
 def _watch(

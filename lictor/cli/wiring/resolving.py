@@ -19,7 +19,7 @@ from lictor.consul_integration.inspection import ConsulInspection
 from lictor.core.errors import BadRequest, ConsulError, Forbidden, UsageError
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.access import for_everybody
-from lictor.core.planning.leftout import can_be_carried, left_out, stands_by
+from lictor.core.planning.leftout import left_out, stands_by, unexplained
 from lictor.core.ports import Discovery, Inspection, Instance
 from lictor.core.runtime import views
 
@@ -176,18 +176,12 @@ def _left_out(
             output=one.output,
             node=one.node,
             tags=one.tags,
+            service=one.service,
             tag=None if query else tag,
         )
         if why is None and query:
             why = stands_by(one.tags, one.meta)
-        if why is None and not can_be_carried(one.service):
-            why = because("left_out.unsafe", name=one.service)
-        if why is None and query:
-            why = because("left_out.query", question=answer.question)
-        if why is None and blind:
-            why = because("left_out.anonymous")
-        if why is None:
-            why = because("left_out.not_given")
+        why = why or unexplained(answer.question, query=query, blind=blind)
         rows.append(
             {
                 "id": one.id,

@@ -23,12 +23,12 @@ def left_out(
     output: str,
     node: str,
     tags: Collection[str],
+    service: str,
     tag: str | None = None,
-    service: str = "",
 ) -> Reason | None:
     """Why `[tag.]name.service.consul` does not give an instance; None: it does.
 
-    `service` is its name, where that is to be judged too. `health` and `output` are those of its worst `check` (the id).
+    `service` is its name; `health` and `output` are those of its worst `check` (the id).
     """
     if tag is not None and tag.lower() not in {each.lower() for each in tags}:
         return because("left_out.tag", tag=tag)
@@ -38,12 +38,12 @@ def left_out(
         return because("left_out.node_lost", node=node)
     if health == "critical":
         return because("left_out.critical", output=output or "-")
-    if service and not can_be_carried(service):
+    if not _can_be_carried(service):
         return because("left_out.unsafe", name=service)
     return None
 
 
-def can_be_carried(name: str) -> bool:
+def _can_be_carried(name: str) -> bool:
     """Whether Consul's DNS can be asked for a service of this name: one label of plain characters.
 
     `_` and capitals can (1.8.7); a dot makes it the tag of another service.
@@ -57,3 +57,13 @@ def stands_by(tags: Collection[str], meta: Mapping[str, str]) -> Reason | None:
     if group is None or STANDBY not in tags:
         return None
     return because("left_out.standby", group=group)
+
+
+def unexplained(question: str, *, query: bool, blind: bool) -> Reason:
+    """Why an answer lacks one that passes, where nothing about itself says so.
+
+    `query`: a prepared query was asked. `blind`: DNS may read nothing, as far as is known.
+    """
+    if query:
+        return because("left_out.query", question=question)
+    return because("left_out.anonymous") if blind else because("left_out.not_given")

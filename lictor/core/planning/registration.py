@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, replace
 
 from lictor.core.model.desired import DesiredService, DesiredState
@@ -172,12 +173,17 @@ def kept_out(checks: Mapping[str, tuple[str, str]]) -> frozenset[str]:
     )
 
 
-def reasons_to_keep_out(entry: Wanted, *ids: str) -> frozenset[str]:
-    """The checks, as `kept_out` gives them, that are about this entry or one of these ids."""
+def is_kept_out(entry: Wanted, failing: AbstractSet[str], *others: str) -> bool:
+    """Whether DNS does not give this entry although its service works, now or in a moment.
+
+    `failing` are checks as `kept_out` gives them; `others` are ids under which it is there too. A
+    named check that we found failing counts before Consul was told: who depends on it must go first.
+    """
+    if any(told.status is Health.CRITICAL for told in entry.told):
+        return True
     named = {check.check_id for check in entry.registration.checks if _NAMED in check.check_id}
-    return frozenset(
-        named | {f"{_MAINTENANCE}{it}" for it in (entry.registration.service_id, *ids)}
-    )
+    there = (entry.registration.service_id, *others)
+    return not failing.isdisjoint(named | {f"{_MAINTENANCE}{it}" for it in there})
 
 
 def owned_by(seen: RegistryView, owner: Owner) -> list[str]:

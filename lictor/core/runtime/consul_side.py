@@ -60,7 +60,7 @@ class ConsulSide:
             agent.owner,
             passes=self._passes,
             kept_out=lambda: (
-                self._registrar.catalog.kept_out if self._registrar is not None else ()
+                self._registrar.catalog.kept_out if self._registrar is not None else frozenset()
             ),
             wake=self.wake,
             record=lambda group, reason: agent.record("group", group, reason),

@@ -12,15 +12,16 @@ import asyncio
 import contextlib
 import logging
 from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Set as AbstractSet
 
 from lictor.core.errors import ConsulError
 from lictor.core.model.desired import DesiredService
 from lictor.core.model.names import ServiceKey, registration_id
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ServiceSpec
-from lictor.core.model.state import Health, ServiceState
+from lictor.core.model.state import ServiceState
 from lictor.core.planning import groups as planning
-from lictor.core.planning.registration import Owner, Wanted, reasons_to_keep_out
+from lictor.core.planning.registration import Owner, Wanted, is_kept_out
 from lictor.core.ports import Clock, GroupQueries, Store
 from lictor.core.runtime.codec import key_from
 
@@ -46,7 +47,7 @@ class Groups:
         owner: Owner,
         *,
         passes: Callable[[Wanted], bool],
-        kept_out: Callable[[], Collection[str]],
+        kept_out: Callable[[], AbstractSet[str]],
         wake: Callable[[], None],
         record: Callable[[str, Reason], None],
     ) -> None:
@@ -134,7 +135,9 @@ class Groups:
                 want,
                 state,
                 proven=self._passes(own),
-                kept_out=self._is_kept_out(name, want.spec.key, own, failing),
+                kept_out=is_kept_out(
+                    own, failing, planning.entry_id(self._owner.node, name, want.spec.key)
+                ),
             )
             for want, state, own in members
         ]
@@ -147,14 +150,6 @@ class Groups:
         if standing.best != before.best:
             self._tell(name, before.best, standing.best)
         return standing, planning.look_again(standing, present, now)
-
-    def _is_kept_out(
-        self, group: str, key: ServiceKey, own: Wanted, failing: Collection[str]
-    ) -> bool:
-        if any(told.status is Health.CRITICAL for told in own.told):
-            return True  # Consul is told so in a moment: the place must be given away before that
-        under = planning.entry_id(self._owner.node, group, key)
-        return not reasons_to_keep_out(own, under).isdisjoint(failing)
 
     def _tell(self, name: str, before: ServiceKey | None, best: ServiceKey | None) -> None:
         self._store.save(_TABLE, name, None if best is None else {"best": str(best)})

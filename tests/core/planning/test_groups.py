@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.registration import CheckDef, Registration
+from lictor.core.model.registration import CheckDef, Registration, SetStatus
+from lictor.core.model.state import Health
 from lictor.core.planning.groups import (
     Member,
     Standing,
@@ -17,8 +18,8 @@ from lictor.core.planning.groups import (
 from lictor.core.planning.registration import (
     Owner,
     Wanted,
+    is_kept_out,
     kept_out,
-    reasons_to_keep_out,
     wanted,
 )
 from tests.core.build import HTTP, NOW, now_in, spec, want
@@ -142,17 +143,25 @@ def test_maintenance_of_either_entry_and_named_checks_keep_a_member_out():
         *("lictor:h:xtts", "xtts", "127.0.0.1", 1, (), {}),
         (CheckDef(check_id="lictor:h:xtts:check:store", name="store", kind="ttl"),),
     )
-    about = reasons_to_keep_out(Wanted(entry, None), "lictor:h:voice:xtts")
+    wanted, under = Wanted(entry, None), "lictor:h:voice:xtts"
     bad, fine = ("critical", ""), ("passing", "")
     for check_id in (
         "_service_maintenance:lictor:h:xtts",
         "_service_maintenance:lictor:h:voice:xtts",
         "lictor:h:xtts:check:store",
     ):
-        assert about & kept_out({check_id: bad})
-        assert not about & kept_out({check_id: fine})
+        assert is_kept_out(wanted, kept_out({check_id: bad}), under)
+        assert not is_kept_out(wanted, kept_out({check_id: fine}), under)
     # The verdict on its health is the runner's to judge; other entries are not this one.
-    assert not about & kept_out({"lictor:h:xtts:http": bad, "_service_maintenance:web": bad})
+    others = kept_out({"lictor:h:xtts:http": bad, "_service_maintenance:web": bad})
+    assert not is_kept_out(wanted, others, under)
+
+
+def test_a_named_check_that_we_found_failing_counts_before_consul_heard_of_it():
+    entry = Registration("lictor:h:xtts", "xtts", "127.0.0.1", 1)
+    for status, out in ((Health.CRITICAL, True), (Health.WARNING, False), (Health.PASSING, False)):
+        told = (SetStatus("lictor:h:xtts:check:store", status, "asked"),)
+        assert is_kept_out(Wanted(entry, None, told), frozenset()) is out
 
 
 def test_the_second_entry_repeats_the_first_under_the_groups_name():

@@ -4,9 +4,16 @@ from __future__ import annotations
 
 import pytest
 
-from lictor.core.planning.leftout import left_out, stands_by
+from lictor.core.planning.leftout import left_out, stands_by, unexplained
 
-WELL = {"health": "passing", "check": "", "output": "", "node": "host1", "tags": ("cpu", "TTS")}
+WELL = {
+    "health": "passing",
+    "check": "",
+    "output": "",
+    "node": "host1",
+    "tags": ("cpu", "TTS"),
+    "service": "piper",
+}
 
 
 @pytest.mark.parametrize(
@@ -20,6 +27,11 @@ WELL = {"health": "passing", "check": "", "output": "", "node": "host1", "tags":
         ({"health": "critical", "check": "c", "output": "refused"}, "left_out.critical"),
         ({"health": "critical", "check": "serfHealth"}, "left_out.node_lost"),
         ({"health": "maintenance", "check": "_node_maintenance"}, "left_out.maintenance"),
+        ({"service": "Their_Voice2"}, None),
+        ({"service": "a.b"}, "left_out.unsafe"),
+        ({"service": "голос"}, "left_out.unsafe"),
+        ({"service": "a" * 64}, "left_out.unsafe"),
+        ({"service": "a.b", "health": "critical"}, "left_out.critical"),
     ],
 )
 def test_dns_leaves_out_who_lacks_the_tag_fails_or_is_in_maintenance(differs, code):
@@ -34,3 +46,17 @@ def test_only_a_member_of_a_group_can_stand_by():
     assert why.params == {"group": "voice"}
     assert stands_by(("xtts",), meta) is None
     assert stands_by(("standby",), {}) is None  # somebody else's tag means what they want
+
+
+def test_who_passes_and_is_not_given_is_explained_by_the_question():
+    told = {
+        (query, blind): unexplained("voice.query.consul", query=query, blind=blind).code
+        for query in (False, True)
+        for blind in (False, True)
+    }
+    assert told == {
+        (False, False): "left_out.not_given",
+        (False, True): "left_out.anonymous",
+        (True, False): "left_out.query",
+        (True, True): "left_out.query",
+    }
