@@ -52,8 +52,9 @@ def resolve(name: str, tag: str | None, query: bool, output: str) -> int:  # noq
     """See `help.resolve`."""
     if not name.strip():
         raise UsageError(say("error.no_name"))
-    if not all(0 < len(label) <= _LABEL_OCTETS for label in name.strip().rstrip(".").split(".")):
-        raise UsageError(say("error.no_dns_name", name=name))
+    asked = ".".join(part for part in (tag, name.strip().rstrip(".")) if part)
+    if not all(0 < len(label) <= _LABEL_OCTETS for label in asked.split(".")):
+        raise UsageError(say("error.no_dns_name", name=asked))
     found = first_found(
         name,
         lambda spelled: dict(wiring("resolve")(spelled, tag, query)),

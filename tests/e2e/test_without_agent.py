@@ -152,6 +152,8 @@ def test_why_a_name_has_no_answer_is_true(
         ["resolve", ""],
         ["resolve", "a..b"],
         ["resolve", "x" * 64],
+        ["resolve", "seen", "--tag", "x" * 64],
+        ["resolve", "seen", "--tag", "a..b"],
         ["resolve", "seen.service.consul", "--tag", "cpu"],
         ["discover", ""],
     ],
