@@ -206,6 +206,7 @@ def test_a_frozen_consul_holds_up_no_verb_and_no_end(
     agent.wait_ready(name)
     _all_passing(agent, own_consul, name)
     pid = agent.service_pid(name)
+    assert agent.cli("discover", name).code == 0
     own_consul.freeze()
     try:
         assert agent.cli("status", name, timeout=20).code == 0
@@ -213,6 +214,9 @@ def test_a_frozen_consul_holds_up_no_verb_and_no_end(
         os.kill(pid, signal.SIGKILL)
         wait_until(lambda: agent.row(name)["restarts"] == 1)
         agent.wait_ready(name)
+        wait_until(lambda: agent.consul_state() != "ok")
+        [found] = agent.cli("discover", name, "-o", "json", timeout=20).json
+        assert (found["cached"], found["port"]) == (True, agent.row(name)["port"])
         assert agent.cli("stop", name, "--wait", timeout=40).code == 0
         assert agent.row(name)["phase"] == "stopped"
         everywhere = agent.cli("status", "--all-nodes", timeout=40)

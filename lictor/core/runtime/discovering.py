@@ -83,12 +83,14 @@ async def discover(agent: Agent, args: dict[str, Any], emit: Emit) -> list[dict[
 
 async def _found(agent: Agent, name: str | None, args: dict[str, Any]) -> Found:
     ports, finder, dc = agent.consul.ports, agent.consul.finder, args.get("dc")
+    state = agent.consul.state
+    away = Reason(state.code, {"message": views.say(state)})
     if ports is not None:
-        return await finder.find(ports.discovery, name, dc=dc, near=args.get("near"))
-    said = views.say(agent.consul.state)
-    found = finder.recall(name, dc=dc, away=Reason(agent.consul.state.code, {"message": said}))
+        doubt = None if state.code == "consul.ok" else away
+        return await finder.find(ports.discovery, name, dc=dc, near=args.get("near"), doubt=doubt)
+    found = finder.recall(name, dc=dc, away=away)
     if found is None:
-        raise ConsulUnreachable(said)
+        raise ConsulUnreachable(views.say(state))
     return found
 
 

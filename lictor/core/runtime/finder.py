@@ -22,6 +22,9 @@ from lictor.core.runtime.found_rows import instances_of, rows_of
 _EVERY = 60.0  # seconds between two questions for everything
 _AT_FIRST = (1.0, 5.0)  # seconds: what is registered here arrives bit by bit after the start
 _TABLE, _EVERYTHING, _AGE = "discovery", "everything", "age"
+_BRIEFLY = (
+    1.0  # seconds for a Consul that is known to be away: who asks need not find that out again
+)
 _NAMES = 64  # answers about single services that are kept; the oldest goes
 
 
@@ -62,11 +65,27 @@ class Finder:
         self._anew.set()
 
     async def find(
-        self, discovery: Discovery, name: str | None, *, dc: str | None, near: str | None
+        self,
+        discovery: Discovery,
+        name: str | None,
+        *,
+        dc: str | None,
+        near: str | None,
+        doubt: Reason | None = None,
     ) -> Found:
-        """Every instance of `name` (None: of all). Raises `ConsulError` if nothing is remembered."""
+        """Every instance of `name` (None: of all). Raises `ConsulError` if nothing is remembered.
+
+        `doubt` is what is known to be wrong with Consul: then it is asked for a moment only, where
+        there is something to answer with instead.
+        """
+        remembered = None if doubt is None else self.recall(name, dc=dc, away=doubt)
         try:
-            instances = await discovery.discover(name, dc=dc, near=near)
+            async with asyncio.timeout(None if remembered is None else _BRIEFLY):
+                instances = await discovery.discover(name, dc=dc, near=near)
+        except TimeoutError:
+            if remembered is None:
+                raise
+            return remembered
         except ConsulError as error:
             away = Reason(error.code, {"message": error.message})
             found = self.recall(name, dc=dc, away=away)

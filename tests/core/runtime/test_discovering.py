@@ -7,6 +7,7 @@ from types import SimpleNamespace
 import pytest
 
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import because
 from lictor.core.model.registration import OWNER_META
 from lictor.core.planning.groups import MEMBER_META
 from lictor.core.ports import Instance
@@ -29,6 +30,7 @@ def agent(*instances: Instance) -> SimpleNamespace:
         reconciler=SimpleNamespace(runners={ServiceKey("piper"): SimpleNamespace(state=state)}),
         consul=SimpleNamespace(
             ports=SimpleNamespace(discovery=None),
+            state=because("consul.ok"),
             finder=SimpleNamespace(find=find, since=lambda _: None),
             said=lambda _: None,
         ),

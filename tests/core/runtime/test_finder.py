@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from dataclasses import replace
 from typing import ClassVar
 
@@ -33,6 +34,14 @@ class Consul:
         if self.instances is None:
             raise ConsulUnreachable("nobody there")
         return [each for each in self.instances if name in {None, each.service}]
+
+
+class Mute:
+    """A Consul that takes the question and never answers it."""
+
+    async def discover(self, name=None, *, tag=None, dc=None, near=None):
+        await asyncio.sleep(10)
+        raise ConsulUnreachable("not within 10 s")
 
 
 @virtual
@@ -77,6 +86,26 @@ async def test_a_consul_that_came_late_is_remembered_soon_and_not_after_a_minute
     task.cancel()
     assert list(found.instances) == [one()]
     assert found.away is not None
+
+
+@virtual
+async def test_a_consul_that_is_known_to_be_away_is_waited_for_only_where_nothing_is_remembered():
+    finder, loop = Finder(LoopClock()), asyncio.get_running_loop()
+    await finder.find(Consul(one()), "piper", dc=None, near=None)
+    doubt = because("consul.unreachable", message="it does not answer")
+    began = loop.time()
+    found = await finder.find(Mute(), "piper", dc=None, near=None, doubt=doubt)
+    assert (list(found.instances), found.away) == ([one()], doubt)
+    assert loop.time() - began == pytest.approx(1)
+    for name, known in (("hello", doubt), ("piper", None)):
+        began = loop.time()
+        with contextlib.suppress(ConsulUnreachable):
+            await finder.find(Mute(), name, dc=None, near=None, doubt=known)
+        assert loop.time() - began == pytest.approx(10)
+    back = await finder.find(
+        Consul(one("piper", "critical")), "piper", dc=None, near=None, doubt=doubt
+    )
+    assert (back.away, back.instances[0].health) == (None, "critical")
 
 
 @virtual
