@@ -169,6 +169,20 @@ def test_a_verb_counts_over_a_document_that_does_not_fit(
     operator.delete(name)
 
 
+def test_an_order_is_not_blamed_for_the_slip_in_a_document_for_all_nodes(
+    operator: Operator, services: dict[str, str]
+):
+    agent, name = operator.agent, services["garbage"]
+    operator.put(name, '{"params":', where="_all")
+    wait_until(lambda: operator.actual(name).get("refused"), what="it is refused")
+    told = agent.cli("set", name, "model=large", "-o", "json")
+    assert (told.code, told.json["result"]) == (0, "done"), told
+    wait_until(lambda: "large" in argv_of(agent.row(name)["pid"]), what="in force")
+    operator.delete(name, where="_all")
+    operator.delete(name)
+    agent.wait_ready(name)
+
+
 def test_a_restart_order_acts_once(operator: Operator, services: dict[str, str]):
     agent, name = operator.agent, services["again"]
     pid = agent.service_pid(name)

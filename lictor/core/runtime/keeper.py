@@ -15,7 +15,14 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from lictor.core.errors import Conflict, ConsulError, Forbidden
-from lictor.core.model.desired import Desired, DesiredChange, DesiredState, KvSnapshot, Override
+from lictor.core.model.desired import (
+    Desired,
+    DesiredChange,
+    DesiredState,
+    Entry,
+    KvSnapshot,
+    Override,
+)
 from lictor.core.model.known import Known, Unknown
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
@@ -65,7 +72,7 @@ class DesiredKeeper:
         self._texts: dict[str, str] = {}
         self._memory: Mapping[str, object] | None = None
         self._pending: dict[ServiceKey, _Pending] = {}
-        self._marks: dict[ServiceKey, int] = {}  # the state of each document that was read last
+        self._read: Mapping[ServiceKey, Entry] = {}  # this node's documents, as they were read last
         self._landed: dict[ServiceKey, int] = {}  # written since: the mark of what it replaced
         self._pushing = asyncio.Lock()
         self._source: DesiredSource | None = None
@@ -100,6 +107,10 @@ class DesiredKeeper:
         """Verbs that Consul has not been told yet."""
         return tuple(self._pending)
 
+    def entry(self, key: ServiceKey) -> Entry | None:
+        """This node's document of a service as Consul had it when it was read last."""
+        return self._read.get(key)
+
     # --- reading ------------------------------------------------------------------------
 
     async def follow(self, source: DesiredSource) -> None:
@@ -132,7 +143,7 @@ class DesiredKeeper:
             self._texts = texts
             # For the next agent: what its operator's orders will have been based on.
             self._store.save("kv", "texts", texts)
-        self._marks = _marks(snapshot)
+        self._read = snapshot.node
         await self._push()
         self._accept(snapshot)
         if self.inbox is not None and self._source is not None:
@@ -144,8 +155,9 @@ class DesiredKeeper:
         Such a document waits for Consul still, or was written when this snapshot was read already:
         to believe it would undo the order until the next one, and restart what runs by it.
         """
-        marks = _marks(snapshot)
-        self._landed = {key: old for key, old in self._landed.items() if marks.get(key, 0) == old}
+        self._landed = {
+            key: old for key, old in self._landed.items() if _mark(snapshot.node.get(key)) == old
+        }
         ours = {*self._pending, *self._landed}
         self.strays = snapshot.strays
         before = self.documents
@@ -236,7 +248,7 @@ class DesiredKeeper:
                     self._remember_pending(key, _Pending(pending.changes[number:], None))
                 return False
         self._push_failure = None
-        self._landed[key] = self._marks.get(key, 0)
+        self._landed[key] = _mark(self._read.get(key))
         self._forget_pending(key)
         return True
 
@@ -312,9 +324,9 @@ class DesiredKeeper:
         self._store.save("pending", str(key), None)
 
 
-def _marks(snapshot: KvSnapshot) -> dict[ServiceKey, int]:
-    """What tells one state of each of this node's documents from the next; absent is 0."""
-    return {key: entry.modify_index for key, entry in snapshot.node.items()}
+def _mark(entry: Entry | None) -> int:
+    """What tells one state of a document from the next; absent is 0."""
+    return 0 if entry is None else entry.modify_index
 
 
 def held_reason(held: HeldBack) -> Reason:

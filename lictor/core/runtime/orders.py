@@ -242,13 +242,13 @@ class Orders:
         return await self._edit(key, DesiredChange(unset_params=names or every, by=who, reason=why))
 
     async def _edit(self, key: ServiceKey, change: DesiredChange) -> dict[str, Any]:
-        before = self._agent.keeper.documents
+        before = self._agent.keeper.entry(key)
         result = await self._write_document(key, change)
         keys = services_meant(self._agent, [str(key)])
-        documents = self._agent.keeper.documents
-        refused = documents.refused.get(key)
+        entry = self._agent.keeper.entry(key)
+        refused = entry.refused if entry is not None else None
         # What was refused before says nothing about an order that was not read back yet.
-        if refused is not None and documents is not before:
+        if refused is not None and entry != before:
             why = because("outcome.refused", verb="set", by=change.by, why=views.say(refused))
             self._agent.record("outcome", str(key), why, who=change.by, outcome="refused")
             raise UsageError(views.say(refused), hint="The last good document stays in force.")

@@ -162,6 +162,20 @@ async def test_an_order_for_a_document_that_is_refused_is_in_force_while_consul_
 
 
 @virtual
+async def test_what_waits_for_consul_is_not_what_consul_has():
+    async with Host().following() as host:
+        host.kv.put("piper", "not JSON")
+        await asyncio.sleep(0.01)
+        was = host.keeper.entry(key("piper"))
+        assert was.refused.code == "kv.bad_json"
+        await away(host)
+        await host.order(STOP)
+        assert host.keeper.entry(key("piper")) == was
+        await back(host)
+        assert host.keeper.entry(key("piper")).refused is None
+
+
+@virtual
 async def test_an_order_is_overtaken_by_whoever_changed_the_key_meanwhile():
     async with Host().following() as host:
         await away(host)
