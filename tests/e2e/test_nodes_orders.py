@@ -117,3 +117,35 @@ def test_waiting_does_not_believe_what_was_written_before_the_order(pair: Pair):
     rows = {row["node"]: row["result"] for row in pair.here.cli(*order).json}
     assert rows[pair.there.node] == "overtaken", stopped  # its own word is stronger
     assert rows[pair.here.node] == "done"
+
+
+def test_a_release_from_afar_means_the_name_that_is_held(
+    make_agent: MakeAgent, consul: ConsulServer
+):
+    name = unique("twin")
+    here = make_agent({unique("own"): plain()}, consul=consul.http).start()
+    there = make_agent({name: {**plain(), "instances": {"a": {}, "b": {}}}}, consul=consul.http)
+    there.start()
+    there.wait_ready(f"{name}@a", f"{name}@b")
+
+    def held_as() -> list[str | None]:
+        texts = [consul.get_kv(f"lictor/actual/{there.node}/{name}@{part}") for part in "ab"]
+        return [json.loads(text or "{}").get("held_as") for text in texts]
+
+    def release(*names: str) -> list[str]:
+        released = here.cli("release", *names, "--node", there.node, "-o", "json")
+        assert released.code == 0, released
+        return [row["result"] for row in released.json]
+
+    why = ("--state", "running", "--reason", "new disk")
+    assert there.cli("hold", name, *why).code == 0
+    wait_until(lambda: held_as() == [name, name])
+    part = here.cli("release", f"{name}@a", "--node", there.node)
+    assert part.code == 2, part
+    assert f"lictor release {name} --node {there.node}" in part.err
+    assert there.cli("hold", f"{name}@a", *why).code == 0
+    wait_until(lambda: held_as() == [f"{name}@a", name])
+    assert release(f"{name}@a") == ["done"]  # although the hold of the whole counts for it now
+    wait_until(lambda: held_as() == [name, name])
+    assert release(name) == ["done"]
+    wait_until(lambda: held_as() == [None, None])

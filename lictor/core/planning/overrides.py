@@ -88,11 +88,17 @@ def merge(
 
 
 def hold_of(key: ServiceKey, holds: Holds, wall: float) -> Hold | None:
-    """The hold in force on a service: that of the instance before that of the whole service."""
+    """The hold in force on a service."""
+    place = held_as(key, holds, wall)
+    return None if place is None else holds[place]
+
+
+def held_as(key: ServiceKey, holds: Holds, wall: float) -> ServiceKey | None:
+    """The name under which it is held: that of the instance goes before that of the whole service."""
     for place in (key, ServiceKey(key.name)):
         hold = holds.get(place)
         if hold is not None and (hold.until is None or hold.until > wall):
-            return hold
+            return place
     return None
 
 

@@ -22,7 +22,7 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Param, Reason, because
 from lictor.core.model.spec import ParamSpec, ServiceSpec
 from lictor.core.model.state import Identity, Phase, ServiceState
-from lictor.core.planning.overrides import Host, InForce, merge, next_expiry
+from lictor.core.planning.overrides import Host, InForce, held_as, merge, next_expiry
 from lictor.core.planning.registration import Owner
 from lictor.core.ports import Usage
 from lictor.core.runtime import published, views
@@ -385,7 +385,8 @@ class Agent:
         if key not in self.reconciler.runners or key in self._infrastructure:
             return None
         want, state = self.reconciler.desired.get(key), self.reconciler.runners[key].state
-        return published.document(self.view(key, {}), want, state)
+        place = held_as(key, self.holds.held, self.tools.clock.wall())
+        return published.document(self.view(key, {}), want, state, place)
 
     @property
     def infrastructure(self) -> frozenset[ServiceKey]:

@@ -11,16 +11,21 @@ from collections.abc import Mapping
 from typing import Any
 
 from lictor.core.model.desired import DesiredService, Source
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.state import ServiceState
 from lictor.core.runtime import views
 
 
 def document(
-    view: Mapping[str, Any], want: DesiredService | None, state: ServiceState
+    view: Mapping[str, Any],
+    want: DesiredService | None,
+    state: ServiceState,
+    held_as: ServiceKey | None,
 ) -> dict[str, Any]:
     """The document of `lictor/actual/<node>/<service>`, without its time.
 
-    `source` is who decided (config, kv_all, kv_node, hold); `needs` are the services that it cannot
+    `source` is who decided (config, kv_all, kv_node, hold) and `held_as` the name that is held: its own,
+    or that of the whole service of which it is an instance. `needs` are the services that it cannot
     do without; `done`: it ended by itself, and only an order starts it again; `restart_order` is
     the last order to restart that was acted on (Unix seconds).
     """
@@ -29,6 +34,7 @@ def document(
         "reasons": view["reasons"],
         "done": state.done,
         "restart_order": state.operator_restart_wall,
+        "held_as": None if held_as is None else str(held_as),
     }
     if want is not None:
         meant |= {

@@ -13,13 +13,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
-from lictor.core.errors import Refused
+from lictor.core.errors import Refused, UsageError
 from lictor.core.model.desired import DesiredState, HoldOrder
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.node import NodeSeen
 from lictor.core.model.reason import Reason, because
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.codec import key_from
 from lictor.core.runtime.nodes_view import agent_state
 from lictor.core.runtime.remote_orders import Place, RemoteOrders, held_there, hurt_there
 
@@ -68,6 +69,7 @@ class RemoteHolds:
         self, order: HoldOrder, seen: NodeSeen, place: Place, places: Sequence[Place]
     ) -> None:
         if order.state is None:
+            _refuse_part_of_whole(seen, place.key)
             return
         for key, document in _documents(seen, place.key):
             if held_there(document) and document.get("by") != order.by:
@@ -84,6 +86,15 @@ class RemoteHolds:
                     f" {', '.join(hurt)}.",
                     hint="Insist with -y.",
                 )
+
+
+def _refuse_part_of_whole(seen: NodeSeen, key: ServiceKey) -> None:
+    whole = ServiceKey(key.name)
+    if key != whole and seen.services.get(key, {}).get("held_as") == str(whole):
+        raise UsageError(
+            f"{key} is not held by itself on node {seen.node}: {whole} is, with all its instances.",
+            hint=f"`lictor release {whole} --node {seen.node}` ends it.",
+        )
 
 
 def _as_typed(place: Place, typed: Iterable[ServiceKey]) -> Place:
@@ -111,13 +122,22 @@ def _is_so(order: HoldOrder, seen: NodeSeen | None, key: ServiceKey) -> bool:
         return False
     found = [document for _, document in _documents(seen, key)]
     if order.state is None:
-        return all(document.get("source") != "hold" for document in found)
+        return not any(_is_held_as(key, document) for document in found)
     wanted = ("hold", order.by, order.reason, order.state.value)
     return bool(found) and all(
         tuple(document.get(name) for name in ("source", "by", "why", "desired")) == wanted
         and _same_moment(document.get("until"), order.until)
         for document in found
     )
+
+
+def _is_held_as(key: ServiceKey, document: Mapping[str, object]) -> bool:
+    """Whether it is held under a name that a release of `key` means."""
+    name = document.get("held_as")
+    if document.get("source") != "hold" or not isinstance(name, str):
+        return document.get("source") == "hold"  # an agent that does not tell the name yet
+    held = key_from(name)
+    return held is not None and held.meant_by(key)
 
 
 def _same_moment(one: object, other: float | None) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from lictor.core.model.desired import DesiredState, Entry, Hold, KvSnapshot, Override, Source
 from lictor.core.model.reason import because
 from lictor.core.model.spec import ParamSpec
-from lictor.core.planning.overrides import Host, InForce, keep_good, merge, next_expiry
+from lictor.core.planning.overrides import Host, InForce, held_as, keep_good, merge, next_expiry
 from tests.core.build import WALL, key, spec
 
 RUN, STOP, CARE = DesiredState.RUNNING, DesiredState.STOPPED, DesiredState.MAINTENANCE
@@ -215,8 +215,12 @@ def test_the_hold_of_an_instance_is_nearer_than_that_of_the_whole_service():
     assert merged_with(holds, spec("piper@a")).state is RUN
     assert merged_with(holds, spec("piper@b")).state is STOP
     assert merged_with(holds, spec("piper-two")).source is Source.CONFIG
+    assert held_as(key("piper@a"), holds, WALL) == key("piper@a")
+    assert held_as(key("piper@b"), holds, WALL) == key("piper")
+    assert held_as(key("piper-two"), holds, WALL) is None
     holds[key("piper@a")] = held(RUN, until=WALL - 1)
     assert merged_with(holds, spec("piper@a")).state is STOP
+    assert held_as(key("piper@a"), holds, WALL) == key("piper")
 
 
 def test_the_end_of_a_hold_wakes_somebody_too():
