@@ -70,6 +70,7 @@ def test_every_import_contract_is_kept():
         ("lictor/consul_integration/__init__.py", "import lictor.core.runtime"),
         ("lictor/cli/__init__.py", "import consul"),
         ("lictor/core/runtime/__init__.py", "import docker"),
+        ("lictor/core/runtime/supervision/__init__.py", "import lictor.core.runtime.answers"),
     ],
 )
 def test_an_import_across_the_walls_is_noticed(tmp_path, module, line):

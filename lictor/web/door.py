@@ -17,7 +17,7 @@ from fastapi import Depends, Request
 from lictor.core.errors import LictorError
 from lictor.core.model.names import ServiceKey
 from lictor.core.runtime.agent import Agent
-from lictor.core.runtime.meant import services_meant
+from lictor.core.runtime.answers.meant import services_meant
 from lictor.core.runtime.operations import Operations
 from lictor.web.auth.gate import Person
 from lictor.web.auth.rights import Right, Scope

@@ -19,8 +19,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from lictor.core import errors
-from lictor.core.runtime.log_files import NoSuchLog
-from lictor.core.runtime.registry_view import NotInConsul
+from lictor.core.runtime.answers.log_files import NoSuchLog
+from lictor.core.runtime.answers.registry_view import NotInConsul
 from lictor.web.auth.errors import DoorError
 from lictor.web.door import Busy, Unknown
 

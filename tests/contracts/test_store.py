@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lictor.core.model.reason import because
-from lictor.core.runtime.store import SqliteStore
+from lictor.core.runtime.storage.store import SqliteStore
 from lictor.core.testing import MemoryStore
 
 

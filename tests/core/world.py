@@ -11,11 +11,11 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
 from lictor.core.model.state import Phase, ServiceState
 from lictor.core.runtime.bell import Bell
-from lictor.core.runtime.careful import CarefulRunner
-from lictor.core.runtime.codec import state_from, state_row
-from lictor.core.runtime.reconciler import Reconciler
-from lictor.core.runtime.runner import Runner
-from lictor.core.runtime.surroundings import Surroundings
+from lictor.core.runtime.storage.codec import state_from, state_row
+from lictor.core.runtime.supervision.careful import CarefulRunner
+from lictor.core.runtime.supervision.reconciler import Reconciler
+from lictor.core.runtime.supervision.runner import Runner
+from lictor.core.runtime.supervision.surroundings import Surroundings
 from lictor.core.testing import FakeDriver, FakeProber, FakeRunning, MemoryStore
 from tests.core.build import desired, key
 from tests.core.virtual import LoopClock

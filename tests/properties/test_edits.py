@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 from lictor.consul_integration.document import parse_document
 from lictor.consul_integration.edit import edited
 from lictor.core.model.desired import Override
-from lictor.core.runtime.codec import override_from, override_row
-from lictor.core.runtime.keeper import apply_change, merge_changes
+from lictor.core.runtime.desired.keeper import apply_change, merge_changes
+from lictor.core.runtime.storage.codec import override_from, override_row
 from tests.properties import strategies as made
 
 

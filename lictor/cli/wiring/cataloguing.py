@@ -27,8 +27,8 @@ from lictor.core.locales import size
 from lictor.core.model.install import InstallSpec
 from lictor.core.model.names import BadName, canonical
 from lictor.core.model.reason import Reason, because
-from lictor.core.runtime.datadir import write_atomically
-from lictor.core.runtime.installing import Surround, install, nothing_to_install
+from lictor.core.runtime.host.installing import Surround, install, nothing_to_install
+from lictor.core.runtime.storage.datadir import write_atomically
 
 
 def rows(language: str) -> list[dict[str, Any]]:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lictor.core.config.load import LoadContext, find, load
 from lictor.core.config.settings import Config
-from lictor.core.runtime.datadir import write_atomically
+from lictor.core.runtime.storage.datadir import write_atomically
 
 _PORTS = "ports.json"
 

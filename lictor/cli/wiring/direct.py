@@ -43,9 +43,9 @@ from lictor.core.model.state import Health, Phase, ServiceState
 from lictor.core.planning.groups import MEMBER_META
 from lictor.core.planning.registration import Owner, belongs_to, wanted
 from lictor.core.runtime import views
-from lictor.core.runtime.codec import key_from
-from lictor.core.runtime.datadir import DataDir
-from lictor.core.runtime.reconciler import keys_named
+from lictor.core.runtime.storage.codec import key_from
+from lictor.core.runtime.storage.datadir import DataDir
+from lictor.core.runtime.supervision.reconciler import keys_named
 
 T = TypeVar("T")
 

@@ -8,7 +8,7 @@ from typing import Any
 from lictor.cli.wiring.direct import Reach, kv_prefix, with_consul
 from lictor.consul_integration.nodes import read_nodes
 from lictor.core.model.names import ServiceKey
-from lictor.core.runtime import nodes_view
+from lictor.core.runtime.answers import nodes_view
 
 
 def nodes(names: list[str]) -> dict[str, Any]:

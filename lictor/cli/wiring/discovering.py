@@ -15,8 +15,8 @@ from lictor.cli.wiring.direct import Reach, with_consul
 from lictor.consul_integration.discovery import ConsulDiscovery
 from lictor.core.model.known import Unknown
 from lictor.core.ports import Instance
-from lictor.core.runtime.discovering import carries, from_memory, record
-from lictor.core.runtime.finder import Found
+from lictor.core.runtime.answers.discovering import carries, from_memory, record
+from lictor.core.runtime.registry.finder import Found
 
 Rows = list[dict[str, Any]]
 

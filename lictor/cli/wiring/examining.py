@@ -29,7 +29,7 @@ from lictor.core.model.names import dns_safe
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.access import rules_for
 from lictor.core.runtime import views
-from lictor.core.runtime.checkup import examine_data_dir, examine_ports, examine_web
+from lictor.core.runtime.host.checkup import examine_data_dir, examine_ports, examine_web
 
 
 def doctor(explicit: str | None) -> list[dict[str, Any]]:

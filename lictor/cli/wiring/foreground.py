@@ -37,17 +37,18 @@ from lictor.core.probes.gpu_helper import GpuHelper
 from lictor.core.probes.host import ProcUsage
 from lictor.core.probes.ports import port_holder, port_taken
 from lictor.core.probes.prober import LictorProber
-from lictor.core.runtime import own, views
+from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.clock import SystemClock
 from lictor.core.runtime.control import ControlServer
-from lictor.core.runtime.datadir import DataDir
 from lictor.core.runtime.equipment import Equipment
-from lictor.core.runtime.membership import identity, refuse_second
-from lictor.core.runtime.notify import Herald, Notifier
+from lictor.core.runtime.host import own
+from lictor.core.runtime.host.notify import Herald, Notifier
 from lictor.core.runtime.operations import Operations
-from lictor.core.runtime.recycler import Recycler
-from lictor.core.runtime.store import SqliteStore
+from lictor.core.runtime.registry.membership import identity, refuse_second
+from lictor.core.runtime.storage.datadir import DataDir
+from lictor.core.runtime.storage.store import SqliteStore
+from lictor.core.runtime.supervision.recycler import Recycler
 from lictor.web.auth.secretfile import session_secret as check_secret
 
 _BANNER_AT_LAST = 5.0  # seconds after which it is said without what has not come yet

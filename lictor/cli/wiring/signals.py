@@ -12,8 +12,8 @@ import contextlib
 import signal
 from collections.abc import Callable
 
-from lictor.core.runtime import own
 from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.host import own
 
 _SAME_KEYPRESS = 0.3  # seconds
 _OURS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -4,7 +4,7 @@ A server that loads a model answers nothing for minutes. What it prints is the o
 how far it is; the growth of the model's folder shows a download, and how long the last starts of
 the same service with the same model took says how long this one will. Each is a hint and none is
 trusted: readiness is the health check's word alone. To teach this another server, add rows to
-`MARKERS`. Pure: the reading is done by `runtime.model_loads`.
+`MARKERS`. Pure: the reading is done by `runtime.models.loads`.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ program ends before the new one begins is the reconciler's rule for every new de
 there are never two. What is still to be done follows from the switch itself and not from an event,
 so that an agent that finds it on disk goes on where the one before it was killed. Whoever sets the
 parameter past the switch (a KV edit, `lictor set`) has the last word: the switch ends and undoes
-nothing. Pure; `runtime.models` feeds it with what is seen, and does what it says.
+nothing. Pure; `runtime.models.switching` feeds it with what is seen, and does what it says.
 """
 
 from __future__ import annotations

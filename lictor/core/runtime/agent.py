@@ -25,28 +25,29 @@ from lictor.core.model.state import Identity, Phase, ServiceState
 from lictor.core.planning.overrides import Host, InForce, held_as, merge, next_expiry
 from lictor.core.planning.registration import Owner
 from lictor.core.ports import Usage
-from lictor.core.runtime import published, views
+from lictor.core.runtime import views
 from lictor.core.runtime.background import Background
 from lictor.core.runtime.bell import Bell
-from lictor.core.runtime.careful import CarefulRunner, restored
-from lictor.core.runtime.codec import key_from, state_from
-from lictor.core.runtime.consul_side import ConsulSide
+from lictor.core.runtime.desired.holds import Holds
+from lictor.core.runtime.desired.keeper import DesiredKeeper
 from lictor.core.runtime.equipment import Equipment
-from lictor.core.runtime.gpus import Gpus
-from lictor.core.runtime.holds import Holds
-from lictor.core.runtime.keeper import DesiredKeeper
-from lictor.core.runtime.log_keeper import LogKeeper
+from lictor.core.runtime.gpu.gpus import Gpus
 from lictor.core.runtime.meters import LoopLag
-from lictor.core.runtime.models import Models
-from lictor.core.runtime.one_run import OneRun
-from lictor.core.runtime.outcomes import Outcomes
-from lictor.core.runtime.progress_watch import ProgressWatch
-from lictor.core.runtime.publisher import Publisher
-from lictor.core.runtime.reconciler import Reconciler
-from lictor.core.runtime.runner import Runner
-from lictor.core.runtime.succession import Succession
-from lictor.core.runtime.surroundings import Surroundings
-from lictor.core.runtime.telling import Change, Telling
+from lictor.core.runtime.models.switching import Models
+from lictor.core.runtime.registry import published
+from lictor.core.runtime.registry.consul_side import ConsulSide
+from lictor.core.runtime.registry.publisher import Publisher
+from lictor.core.runtime.storage.codec import key_from, state_from
+from lictor.core.runtime.supervision.careful import CarefulRunner, restored
+from lictor.core.runtime.supervision.log_keeper import LogKeeper
+from lictor.core.runtime.supervision.one_run import OneRun
+from lictor.core.runtime.supervision.outcomes import Outcomes
+from lictor.core.runtime.supervision.progress_watch import ProgressWatch
+from lictor.core.runtime.supervision.reconciler import Reconciler
+from lictor.core.runtime.supervision.runner import Runner
+from lictor.core.runtime.supervision.succession import Succession
+from lictor.core.runtime.supervision.surroundings import Surroundings
+from lictor.core.runtime.supervision.telling import Change, Telling
 
 log = logging.getLogger(__name__)
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason
 from lictor.core.runtime.agent import Agent
-from lictor.core.runtime.careful import CarefulRunner
+from lictor.core.runtime.supervision.careful import CarefulRunner
 
 
 class EngineWatch:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 from lictor.core.config.settings import Config
 from lictor.core.ports import Clock, ConsulLink, Driver, Prober, UsageProbe
 from lictor.core.ports_gpu import GpuProbe
-from lictor.core.runtime.datadir import DataDir
-from lictor.core.runtime.store import SqliteStore
+from lictor.core.runtime.storage.datadir import DataDir
+from lictor.core.runtime.storage.store import SqliteStore
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent

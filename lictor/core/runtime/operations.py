@@ -8,18 +8,18 @@ from typing import Any, TypeAlias
 from lictor import __version__
 from lictor.core.errors import UsageError
 from lictor.core.runtime.agent import Agent
-from lictor.core.runtime.clean_up import CleanUp
+from lictor.core.runtime.answers.log_files import LogFiles
+from lictor.core.runtime.answers.monitor import Monitor
+from lictor.core.runtime.answers.overrides_view import OverridesView
+from lictor.core.runtime.answers.questions import Questions
+from lictor.core.runtime.answers.registry_view import RegistryView
+from lictor.core.runtime.answers.services_view import ServicesView
 from lictor.core.runtime.control import Emit
-from lictor.core.runtime.foresight import Foresight
-from lictor.core.runtime.gpu_view import GpuView
-from lictor.core.runtime.log_files import LogFiles
-from lictor.core.runtime.model_orders import ModelOrders
-from lictor.core.runtime.monitor import Monitor
-from lictor.core.runtime.orders import Orders
-from lictor.core.runtime.overrides_view import OverridesView
-from lictor.core.runtime.questions import Questions
-from lictor.core.runtime.registry_view import RegistryView
-from lictor.core.runtime.services_view import ServicesView
+from lictor.core.runtime.gpu.view import GpuView
+from lictor.core.runtime.orders.clean_up import CleanUp
+from lictor.core.runtime.orders.foresight import Foresight
+from lictor.core.runtime.orders.local import Orders
+from lictor.core.runtime.orders.models import ModelOrders
 
 Handler: TypeAlias = Callable[[dict[str, Any], str, Emit], Awaitable[Any]]
 

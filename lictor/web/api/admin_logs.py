@@ -7,7 +7,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Query, Request
 from starlette.responses import Response
 
-from lictor.core.runtime.log_files import MOST_LINES, LogFiles
+from lictor.core.runtime.answers.log_files import MOST_LINES, LogFiles
 from lictor.web.api import shapes
 from lictor.web.api.answer import answer
 from lictor.web.api.log_stream import log_stream

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Body, Depends, Path, Request
 from starlette.responses import Response
 
-from lictor.core.runtime.services_view import moment
+from lictor.core.runtime.answers.services_view import moment
 from lictor.web.api import orders, shapes
 from lictor.web.api.answer import answer
 from lictor.web.api.status import StatusPages, reader_of

@@ -15,7 +15,7 @@ from fastapi import APIRouter, Depends, Query, Request
 from starlette.responses import Response
 
 from lictor.core.errors import NoSuchService
-from lictor.core.runtime.journal import MAX_LINES
+from lictor.core.runtime.storage.journal import MAX_LINES
 from lictor.web.api import shapes
 from lictor.web.api.answer import answer
 from lictor.web.api.streams import EventStream, Mailbox, event

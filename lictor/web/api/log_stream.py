@@ -13,7 +13,7 @@ from typing import Any
 
 from fastapi import Request
 
-from lictor.core.runtime.log_files import LogFiles
+from lictor.core.runtime.answers.log_files import LogFiles
 from lictor.web.api.streams import EventStream, Mailbox, event
 from lictor.web.auth.gate import Person
 from lictor.web.door import Door

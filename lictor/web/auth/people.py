@@ -15,7 +15,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from lictor.core.errors import Refused, UsageError
-from lictor.core.runtime.datadir import write_atomically
+from lictor.core.runtime.storage.datadir import write_atomically
 from lictor.web.auth import peopledb
 from lictor.web.auth.errors import NoSuchPage
 from lictor.web.auth.passwords import Passwords, made_up, outdated

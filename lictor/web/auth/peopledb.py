@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from lictor.core.errors import OperationFailed
-from lictor.core.runtime.database import Foreign, damaged, set_aside
+from lictor.core.runtime.storage.database import Foreign, damaged, set_aside
 from lictor.web.auth.records import ApiToken, Session, User
 from lictor.web.auth.rights import Right, Role
 

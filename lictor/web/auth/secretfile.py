@@ -14,7 +14,7 @@ import stat
 from pathlib import Path
 
 from lictor.core.errors import OperationFailed
-from lictor.core.runtime.datadir import write_atomically
+from lictor.core.runtime.storage.datadir import write_atomically
 
 NAME = "web-secret"
 _BYTES = 32

@@ -34,7 +34,7 @@ from lictor.core.planning.model_switch import (
     told,
 )
 from lictor.core.planning.reconcile import plan
-from lictor.core.runtime.models import switch_from, switch_row
+from lictor.core.runtime.models.switching import switch_from, switch_row
 
 KEY = ServiceKey("vllm")
 A, B, C, BAD, STUCK = "org/a", "org/b", "org/c", "org/bad", "org/stuck"

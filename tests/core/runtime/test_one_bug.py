@@ -9,8 +9,9 @@ import pytest
 
 from lictor.core.planning.reconcile import plan
 from lictor.core.planning.registration import Owner, wanted
-from lictor.core.runtime import consul_side, reconciler
-from lictor.core.runtime.consul_side import ConsulSide
+from lictor.core.runtime.registry import consul_side
+from lictor.core.runtime.registry.consul_side import ConsulSide
+from lictor.core.runtime.supervision import reconciler
 from tests.core.build import key, want
 from tests.core.virtual import virtual
 from tests.core.world import World
