@@ -263,6 +263,9 @@ class DesiredKeeper:
             async with self._pushing:  # what is being written now goes before this
                 pass
         if key not in self._pending and await self._written(key, change):
+            if key in self._landed:
+                # Taken back, it is as absent as in the read before it: no read will tell.
+                self._take_effect(key, change)
             return True
         # Asked only now: while this one waited for Consul, another may have become pending.
         earlier = self._pending.get(key) or _Pending((), self._texts.get(str(key)))
