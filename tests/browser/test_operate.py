@@ -236,6 +236,8 @@ def test_by_the_keyboard_alone_a_service_is_held_and_released(house: House, open
     page.keyboard.press("Tab")
     page.keyboard.type("with the keyboard")
     page.keyboard.press("Enter")
+    # The page may hear of it before the dialog does, and what lies below that takes no keys.
+    page.get_by_role("dialog").wait_for(state="hidden")
     expect(hold).to_contain_text("with the keyboard")
     hold.get_by_role("button", name="Release").focus()
     page.keyboard.press("Enter")
