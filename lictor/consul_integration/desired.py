@@ -269,7 +269,11 @@ class KvDesired:
         # Something was written since, by anybody: only who may read these keys knows they are gone.
         try:
             for folder, name in missing:
-                await self._client.kv_may_read(self._key(folder, name))
+                path = self._key(folder, name)
+                await self._client.kv_may_read(path)
+                if await self._client.kv_get(path) is not None:
+                    # We may now, but could not when the list was made: it is there.
+                    return Unknown(because("desired.keys_hidden", missing=len(missing)))
         except Forbidden:
             return Unknown(because("desired.keys_hidden", missing=len(missing)))
         return None
