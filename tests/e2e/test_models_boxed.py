@@ -51,20 +51,13 @@ def stage(agent: RunningAgent) -> str:
 
 def test_the_next_container_is_made_first_and_the_way_back_leaves_one(switched, engine):
     agent, name = switched
-    first, since = container_of(agent, "vllm"), int(time.time())
+    first, since = container_of(agent, "vllm"), time.time()
     done = switch(agent, "org/second")
     assert (done.code, done.json["result"]) == (0, "done"), done.err
     second = container_of(agent, "vllm")
     assert of(engine, agent) == {name: second}
     assert engine.inspect(name)["Config"]["Cmd"][-1] == "org/second"
-    events = engine.api.events(
-        since=since,
-        until=int(time.time()) + 1,
-        filters={"label": f"lictor.owner={agent.id}", "event": ["create", "die"]},
-        decode=True,
-    )
-    told = [(event["Action"], event["id"]) for event in events]
-    assert told == [("create", second), ("die", first)]
+    assert engine.made_and_ended(agent.id, since) == [("create", second), ("die", first)]
 
     failed = switch(agent, "org/bad")
     assert (failed.code, failed.json["result"]) == (1, "back")

@@ -201,6 +201,20 @@ class DockerEngine:
         found: dict[str, Any] = self.api.inspect_container(name)
         return found
 
+    def made_and_ended(self, owner: str, since: float) -> list[tuple[str, str]]:
+        """`create` and `die` of one installation's containers with their ids, in order.
+
+        `since` is a wall clock's time. It goes to the engine as text with its fraction: the client
+        cuts numbers to whole seconds, and what happened earlier in the same one would come along.
+        """
+        events = self.api.events(
+            since=f"{since:.6f}",
+            until=int(time.time()) + 1,
+            filters={"label": f"lictor.owner={owner}", "event": ["create", "die"]},
+            decode=True,
+        )
+        return [(event["Action"], event["id"]) for event in events]
+
     def run(self, name: str, *command: str, **labels: str) -> str:
         """A container that is nobody of ours; its id."""
         made = self.api.create_container(

@@ -39,7 +39,7 @@ async def refused(preparing) -> StartFailed:
 async def test_it_is_there_before_the_present_one_ends_and_is_what_runs_then(
     driver, engine, spec, owner
 ):
-    since = int(time.time())
+    since = time.time()
     name, key = f"fixed-{owner[:8]}", {"docker": {"name": f"fixed-{owner[:8]}"}}
     present = await soon(driver.start(spec("sleep", "300", **key)))
     await soon(driver.prepare(spec("sleep", "400", **key)))
@@ -52,15 +52,10 @@ async def test_it_is_there_before_the_present_one_ends_and_is_what_runs_then(
     assert seen(engine, owner) == {name: "running"}
     assert engine.inspect(name)["Config"]["Cmd"] == ["sleep", "400"]
     await soon(running.stop(NOW))
-    events = engine.api.events(
-        since=since,
-        until=int(time.time()) + 1,
-        filters={"label": f"lictor.owner={owner}", "event": ["create", "die"]},
-        decode=True,
-    )
-    told = [(event["Action"], event["id"]) for event in events]
-    assert told.index(("create", made)) < told.index(("die", present.id))
-    assert told.count(("create", made)) == len([one for one in told if one[0] == "create"]) - 1
+    assert engine.made_and_ended(owner, since) == [
+        *[("create", present.id), ("create", made)],
+        *[("die", present.id), ("die", made)],
+    ]
 
 
 async def test_it_is_made_once_and_anew_when_the_definition_changes(driver, engine, spec, owner):
