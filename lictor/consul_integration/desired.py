@@ -261,9 +261,10 @@ class KvDesired:
         self, before: Remembered, seen: int, missing: Sequence[tuple[str, str]]
     ) -> Unknown | None:
         """Why documents that are gone from a read with sentinels are not known to be deleted."""
+        hidden = Unknown(because("desired.keys_hidden", missing=len(missing)))
         if seen == before.index and self._tree is not None:
             # Nothing was written, and yet fewer keys: the token's rights were narrowed.
-            return Unknown(because("desired.keys_hidden", missing=len(missing)))
+            return hidden
         if seen < before.index and await self._lost(before):
             return Unknown(because("desired.went_back", missing=len(missing)))
         # Something was written since, by anybody: only who may read these keys knows they are gone.
@@ -272,10 +273,9 @@ class KvDesired:
                 path = self._key(folder, name)
                 await self._client.kv_may_read(path)
                 if await self._client.kv_get(path) is not None:
-                    # We may now, but could not when the list was made: it is there.
-                    return Unknown(because("desired.keys_hidden", missing=len(missing)))
+                    return hidden  # we may now, but could not when the list was made
         except Forbidden:
-            return Unknown(because("desired.keys_hidden", missing=len(missing)))
+            return hidden
         return None
 
     async def _lost(self, before: Remembered) -> bool:

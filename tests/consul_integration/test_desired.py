@@ -338,25 +338,9 @@ async def test_a_token_that_may_only_read_can_follow_but_not_make_the_sentinels(
     assert isinstance(await first(reader), Known)
 
 
-async def test_a_token_that_loses_rights_to_some_keys_deletes_nothing(
-    acl_consul, acl_desired, unique
-):
-    tokens = [acl_consul.token_for(rules(unique, "write"))]
-    desired = acl_desired(lambda: tokens[-1], pace=Pace(wait=0.5))
-    acl_consul.put_kv(f"{unique}/desired/host1/piper", STOPPED)
-    async with aclosing(desired.watch()) as changes:
-        await good(changes)
-        narrow = rules(unique, "write") + f'key "{unique}/desired/host1/piper" {{policy = "deny"}}'
-        tokens.append(acl_consul.token_for(narrow))
-        unknown = await next_of(changes)
-        assert unknown.reason.code == "desired.keys_hidden"
-        tokens.pop()
-        assert PIPER in (await good(changes)).node
-
-
-async def test_rights_that_come_back_right_after_a_read_do_not_make_it_whole(
-    acl_consul, acl_desired, unique
-):
+@pytest.fixture
+async def hiding(acl_consul, acl_desired, unique):
+    """A watch whose token may no longer see piper's document: itself, its answers, its tokens."""
     tokens = [acl_consul.token_for(rules(unique, "write"))]
     desired = acl_desired(lambda: tokens[-1], pace=Pace(wait=0.5))
     acl_consul.put_kv(f"{unique}/desired/host1/piper", STOPPED)
@@ -365,15 +349,28 @@ async def test_rights_that_come_back_right_after_a_read_do_not_make_it_whole(
         narrow = rules(unique, "write") + f'key "{unique}/desired/host1/piper" {{policy = "deny"}}'
         tokens.append(acl_consul.token_for(narrow))
         assert (await next_of(changes)).reason.code == "desired.keys_hidden"
-        ask = desired._client.kv_may_read
+        yield desired, changes, tokens
 
-        async def widened(path):
-            del tokens[1:]
-            await ask(path)
 
-        desired._client.kv_may_read = widened
-        acl_consul.put_kv(f"{unique}/desired/host1/redis", STOPPED)  # the index says: written since
-        assert PIPER in (await good(changes)).node
+async def test_a_token_that_loses_rights_to_some_keys_deletes_nothing(hiding):
+    _, changes, tokens = hiding
+    tokens.pop()
+    assert PIPER in (await good(changes)).node
+
+
+async def test_rights_that_come_back_right_after_a_read_do_not_make_it_whole(
+    acl_consul, hiding, unique
+):
+    desired, changes, tokens = hiding
+    ask = desired._client.kv_may_read
+
+    async def widened(path):
+        del tokens[1:]
+        await ask(path)
+
+    desired._client.kv_may_read = widened
+    acl_consul.put_kv(f"{unique}/desired/host1/redis", STOPPED)  # the index says: written since
+    assert PIPER in (await good(changes)).node
 
 
 async def test_a_revoked_token_is_told_while_the_watch_runs(acl_consul, acl_desired, unique):

@@ -22,9 +22,8 @@ from lictor.core.runtime.registry.found_rows import instances_of, rows_of
 _EVERY = 60.0  # seconds between two questions for everything
 _AT_FIRST = (1.0, 5.0)  # seconds: what is registered here arrives bit by bit after the start
 _TABLE, _EVERYTHING, _AGE = "discovery", "everything", "age"
-_BRIEFLY = (
-    1.0  # seconds for a Consul that is known to be away: who asks need not find that out again
-)
+# Seconds for a Consul that is known to be away: long enough to notice that it is back.
+_BRIEFLY = 1.0
 _NAMES = 64  # answers about single services that are kept; the oldest goes
 
 
