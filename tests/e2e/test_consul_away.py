@@ -42,6 +42,9 @@ def test_a_consul_that_died_and_came_back_restarts_nothing_and_hears_what_was_or
     agent.wait_ready(stays, stops, touched)
     _all_passing(agent, own_consul, stays, stops, touched)
     wait_until(lambda: own_consul.get_kv(f"lictor/desired/{agent.node}/_lictor"))
+    # A slip that nobody mended yet: an order that is not read back is not refused with it.
+    own_consul.put_kv(f"lictor/desired/{agent.node}/{touched}", {"params": {"nobody": 1}})
+    wait_until(lambda: "nobody" in agent.row(touched)["sentence"], what="the slip is refused")
     pids = _pids(agent)
     assert agent.cli("discover", stays).err == ""
 
