@@ -37,13 +37,15 @@ TXN_OPERATIONS = 64
 class KvItem:
     """One key of KV as read. `value` is the bytes that were put; empty for a key without a value.
 
-    `session` is the session that has the key locked; empty while nobody has.
+    `session` is the session that has the key locked; empty while nobody has. `create_index` is when
+    it was made: a key that was deleted and put again is a new one.
     """
 
     key: str
     value: bytes
     modify_index: int
     session: str = ""
+    create_index: int = 0
 
 
 class ConsulClient:
@@ -392,7 +394,8 @@ def _kv_item(item: Mapping[str, Any]) -> KvItem:
     try:
         # Decoded by py-consul, and null for a key without a value.
         key, value, index = str(item["Key"]), bytes(item["Value"] or b""), int(item["ModifyIndex"])
-        return KvItem(key, value, index, str(item.get("Session") or ""))
+        created = int(item["CreateIndex"])
+        return KvItem(key, value, index, str(item.get("Session") or ""), created)
     except (LookupError, TypeError, ValueError) as error:
         raise Garbage("An item of Consul's KV answer makes no sense.") from error
 

@@ -272,8 +272,11 @@ class KvDesired:
             for folder, name in missing:
                 path = self._key(folder, name)
                 await self._client.kv_may_read(path)
-                if await self._client.kv_get(path) is not None:
-                    return hidden  # we may now, but could not when the list was made
+                item = await self._client.kv_get(path)
+                # What was made after the list was gone when the list was made. What is older was
+                # there all the time: the token may read it now, but could not then.
+                if item is not None and item.create_index <= seen:
+                    return hidden
         except Forbidden:
             return hidden
         return None

@@ -373,6 +373,28 @@ async def test_rights_that_come_back_right_after_a_read_do_not_make_it_whole(
     assert PIPER in (await good(changes)).node
 
 
+async def test_a_document_that_is_made_anew_right_after_its_deletion_was_not_hidden(
+    acl_consul, acl_desired, unique
+):
+    token = acl_consul.token_for(rules(unique, "write"))
+    desired = acl_desired(token, pace=Pace(wait=0.5))
+    path = f"{unique}/desired/host1/piper"
+    acl_consul.put_kv(path, STOPPED)
+    async with aclosing(desired.watch()) as changes:
+        assert PIPER in (await good(changes)).node
+        ask = desired._client.kv_may_read
+
+        async def made_anew(asked):
+            desired._client.kv_may_read = ask
+            acl_consul.put_kv(asked, {"state": "running"})
+            await ask(asked)
+
+        desired._client.kv_may_read = made_anew
+        acl_consul.raw("DELETE", f"kv/{path}")
+        assert PIPER not in (await good(changes)).node
+        assert (await good(changes)).node[PIPER].override.state is DesiredState.RUNNING
+
+
 async def test_a_revoked_token_is_told_while_the_watch_runs(acl_consul, acl_desired, unique):
     token = acl_consul.token_for(rules(unique, "write"))
     accessor = acl_consul.raw("GET", "acl/token/self", token=token).json["AccessorID"]
