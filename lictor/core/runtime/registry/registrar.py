@@ -140,7 +140,7 @@ class Registrar:
         while True:
             try:
                 if self._again or loop.time() >= next_read:
-                    self._seen = None
+                    self._again = True  # what was seen before stands until then
                     next_read = loop.time() + FULL_READ
                 await self.sync()
                 failures = 0
@@ -177,7 +177,8 @@ class Registrar:
         fresh = self._fresh.copy()
         entries = self._entries()
         seen, taken = self._seen, frozenset[str]()
-        if seen is None or self._drift.missing(asyncio.get_running_loop().time()):
+        drifting = self._drift.missing(asyncio.get_running_loop().time())
+        if seen is None or self._again or drifting:
             # What the catalog lacks for long, the agent may have lost as well: the watch shows no
             # second loss of what it has not yet seen come back.
             seen, taken = await self._read(entries)

@@ -121,6 +121,26 @@ async def test_what_somebody_deleted_by_hand_is_back_after_a_full_read():
 
 
 @virtual
+async def test_what_was_seen_stands_while_everything_is_read_anew():
+    side = Side(entry())
+    read = side.registry.read
+
+    async def slowly():
+        await asyncio.sleep(1.0)
+        return await read()
+
+    async with side.kept():
+        side.registry.read = slowly
+        reads = side.registry.reads
+        held = []
+        for _ in range(75):
+            await asyncio.sleep(FULL_READ / 25)
+            held.append(side.registrar.holds(ID))
+        assert side.registry.reads >= reads + 2
+        assert set(held) == {True}
+
+
+@virtual
 async def test_a_service_that_stopped_is_deregistered_and_a_foreign_one_is_not():
     side = Side(entry(), entry("redis"))
     side.registry.put_service(SeenService("x", "redis", "h", 1, (), {OWNER_META: "them"}))
