@@ -17,7 +17,6 @@ import secrets
 import time
 from collections import OrderedDict
 from collections.abc import Callable
-from copy import copy
 
 from fastapi import Request
 
@@ -151,7 +150,8 @@ class Keeper:
         try:
             return await asyncio.shield(task)
         except LictorError as error:
-            raise copy(error) from None  # one traceback each
+            # Not a copy of it: some kinds are made of more than their text.
+            raise error.with_traceback(None) from None
 
     def _recalled(self, mark: bytes) -> User | None:
         known = self._basic.get(mark)

@@ -16,7 +16,7 @@ from lictor.web.auth.guessing import FREE_TRIES, Guesses
 from lictor.web.auth.passwords import Passwords
 from lictor.web.auth.rights import Right, Role
 from lictor.web.auth.secretfile import session_secret
-from tests.web.auth.support import PASSWORD, bearer, client, opened, somebody
+from tests.web.auth.support import PASSWORD, Clock, bearer, client, opened, somebody
 
 
 def basic(name: str, password: str) -> dict[str, str]:
@@ -191,6 +191,7 @@ async def test_a_thousand_guesses_at_once_cost_few_hashes(office, monkeypatch):
         return await check(self, password, kept)
 
     monkeypatch.setattr(Passwords, "check", counting)
+    office.guesses._now = Ticks()  # all at the same time, however long the thousand take
     async with client(office) as web:
         asked = [
             web.post("/admin/auth/login", json={"username": "admin", "password": f"guess-{n}"})
@@ -304,6 +305,18 @@ async def test_the_cookies_are_strict_and_out_of_reach_for_scripts(office):
         assert (await web.post("/admin/auth/refresh")).status_code == 401
 
 
+async def test_too_many_wrong_passwords_by_basic_are_slowed_too(office):
+    await office.people.create("anna", Role.USER, PASSWORD)
+    office.guesses._now = Ticks()
+    async with client(office) as web:
+        answers = [
+            await web.get("/logs", headers=basic("anna", f"guess-{n}"))
+            for n in range(FREE_TRIES + 3)
+        ]
+    assert [answer.status_code for answer in answers] == [401] * FREE_TRIES + [429] * 3
+    assert int(answers[-1].headers["retry-after"]) > 0
+
+
 # --- tokens and links ------------------------------------------------------------------------
 
 
@@ -321,12 +334,14 @@ async def test_a_token_ends_when_it_is_revoked_or_its_user_goes(office):
 
 
 async def test_a_token_lasts_as_long_as_was_said_and_may_what_was_said(office):
+    clock = Clock()
+    office.tokens._now = clock
     _, short = await office.tokens.create("s", user=None, role=Role.ADMIN, lasts=0.3)
     _, narrow = await office.tokens.create("n", user=None, role=Role.ADMIN, only=[Right.METRICS])
     async with client(office) as web:
         assert (await web.get("/logs", headers=bearer(short))).status_code == 200
         assert (await web.get("/logs", headers=bearer(narrow))).status_code == 403
-        await asyncio.sleep(0.4)
+        clock.now += 0.4
         assert (await web.get("/logs", headers=bearer(short))).status_code == 401
 
 
