@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import socket
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 import pytest
 
 from tests.support.agent import RunningAgent
+from tests.support.children import free_port
 from tests.support.web import Site
 
 SERVICES = {
@@ -52,13 +52,6 @@ def site() -> Iterator[Site]:
         agent.wait_ready("brain")
         with Site(agent) as found:
             yield found
-
-
-def free_port() -> int:
-    """A port of loopback that nobody holds now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @contextmanager

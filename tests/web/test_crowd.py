@@ -117,8 +117,8 @@ class Crowd:
         there = partial(open_streams, self.site)
         await asyncio.to_thread(wait_until, lambda: there() == count, what=f"{count} streams")
 
-    async def deliveries(self, listeners: list[Listener]) -> list[float]:
-        """Seconds from an order until each listener has heard of what came of it."""
+    async def deliveries(self, listeners: list[Listener]) -> float:
+        """Seconds from an order until nearly each listener has heard of it, in the usual round."""
         took = []
         for number in range(ROUNDS):
             verb, word = (("start", "running"), ("stop", "stopped"))[number % 2]
@@ -128,8 +128,11 @@ class Crowd:
             async with asyncio.timeout(PATIENCE):
                 while not all(one.heard and one.heard[-1][0] == word for one in listeners):
                     await asyncio.sleep(0.005)
-            took += [one.heard[-1][1] - begun for one in listeners]
-        return took
+            heard = [one.heard[-1][1] - begun for one in listeners]
+            took.append(p95(heard) if len(heard) > 1 else heard[0])
+        # Not only wanted: who listens next is to hear nothing of this.
+        await asyncio.to_thread(self.site.agent.wait_phase, "tts", "stopped")
+        return statistics.median(took)
 
     async def answers(self) -> float:
         """Seconds within which nearly every request for the status was answered."""
@@ -155,13 +158,13 @@ async def test_a_crowd_that_listens_and_stalls_harms_nobody(site: Site):
 
     async def alone() -> tuple[float, float]:
         async with crowd.listeners(1) as one:
-            return await crowd.answers(), p95(await crowd.deliveries(one))
+            return await crowd.answers(), await crowd.deliveries(one)
 
     before = await alone()
     small = agent.memory_info().rss
     async with crowd.listeners(LISTENERS) as listeners, crowd.stalled(STALLED):
         await crowd.are(LISTENERS + STALLED)
-        status, delivery = await crowd.answers(), p95(await crowd.deliveries(listeners))
+        status, delivery = await crowd.answers(), await crowd.deliveries(listeners)
         large = agent.memory_info().rss
     await crowd.are(0)
     after = await alone()

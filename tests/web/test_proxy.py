@@ -16,8 +16,8 @@ from starlette.responses import RedirectResponse
 
 from lictor.web.proxy import supervisor_router
 from tests.support.agent import wait_until
+from tests.support.children import free_port
 from tests.support.web import Site, events
-from tests.web.conftest import free_port
 
 
 @contextmanager
