@@ -44,16 +44,26 @@ def free_ports(count: int) -> list[int]:
 
     Outside of it, because between this call and the server's bind any outgoing connection of the
     machine may be given an ephemeral port. Outside of the range from which agents choose, and none
-    twice in one process: who got the first may not have bound it yet.
+    twice in one run: who got the first may not have bound it yet, or may be about to bind it again.
+    Each worker of pytest-xdist has its own share of the numbers for that.
     """
+    share, shares = _share()
     ports: list[int] = []
     candidate = 12000 + (os.getpid() * 37 + time.monotonic_ns() // 1000) % 18000
     while len(ports) < count:
         candidate = candidate + 1 if candidate < 32000 else 12000
-        if candidate not in _GIVEN and candidate not in _CHOSEN and _is_free(candidate):
+        ours = candidate % shares == share and candidate not in _GIVEN
+        if ours and candidate not in _CHOSEN and _is_free(candidate):
             _GIVEN.add(candidate)
             ports.append(candidate)
     return ports
+
+
+def _share() -> tuple[int, int]:
+    """Which worker this process is, and of how many."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
+    count = os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1")
+    return int(worker) % int(count), int(count)
 
 
 def _is_free(port: int) -> bool:
@@ -233,9 +243,14 @@ class ConsulServer:
         The API of 1.8.7 leaves the definition of a check empty, so this is where to see whether
         Consul understood what it was sent. Times are nanoseconds.
         """
-        paths = (path for path in (self.dir / "data/checks").glob("*") if path.is_file())
-        found = [json.loads(path.read_text()) for path in paths]
-        return {entry["Check"]["CheckID"]: entry["ChkType"] for entry in found}
+        while True:
+            paths = (path for path in (self.dir / "data/checks").glob("*") if path.is_file())
+            try:
+                # What ends in .tmp is being written, and is renamed at any moment.
+                found = [json.loads(path.read_text()) for path in paths if path.suffix != ".tmp"]
+            except FileNotFoundError:
+                continue  # deregistered since it was listed
+            return {entry["Check"]["CheckID"]: entry["ChkType"] for entry in found}
 
     def token_for(self, rules: str) -> str:
         """A new token (its secret) that has exactly these rules. Needs `acl`."""
