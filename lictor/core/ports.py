@@ -95,6 +95,11 @@ class Running(Protocol):
         """How its processes are held together, for people; empty where there is none of ours."""
         ...
 
+    @property
+    def over(self) -> bool:
+        """Whether the end of the main process is known; `wait` may still collect its last words."""
+        ...
+
     async def wait(self) -> Exit:
         """Wait until the main process has ended. Any number of callers, any number of times."""
         ...
@@ -258,9 +263,9 @@ class DesiredSource(Protocol):
         ...
 
     async def change(
-        self, key: ServiceKey, change: DesiredChange, *, node: str | None = None
+        self, key: ServiceKey, change: DesiredChange, *, node: str | None = None, within: float = 0
     ) -> None:
-        """Edit one document with compare-and-set, keeping what it does not mention."""
+        """Edit one document and keep the rest; each compare-and-set `within` seconds (0: any)."""
         ...
 
     async def order_hold(self, order: HoldOrder, *, node: str) -> None:

@@ -206,8 +206,10 @@ async def test_an_end_by_itself_is_told_to_everybody_who_waits_always_the_same(h
     await host.up(running)
     waiting = [asyncio.create_task(running.wait()) for _ in range(3)]
     await asyncio.sleep(0)
+    assert not running.over
     expected = host.crash(running)
     assert await soon(asyncio.gather(*waiting)) == [expected] * 3
+    assert running.over
     assert await soon(running.wait()) == expected
     assert (await soon(running.stop(HOW))).exit == expected
     assert await soon(running.wait()) == expected

@@ -35,6 +35,11 @@ class ObservedRunning:
         """Nothing: there are no processes of ours."""
         return ""
 
+    @property
+    def over(self) -> bool:
+        """Whether we stopped looking."""
+        return self._over.is_set()
+
     async def wait(self) -> Exit:
         """Wait for `stop`; the service's own end is seen by its health check, not here."""
         await self._over.wait()

@@ -69,6 +69,11 @@ class ProcessRunning:
         """How the main process ended; None while it runs."""
         return self._exit
 
+    @property
+    def over(self) -> bool:
+        """Whether the main process is known to have ended."""
+        return self._exit is not None
+
     async def wait(self) -> Exit:
         """Wait until the main process has ended."""
         await self._ended.wait()

@@ -48,6 +48,11 @@ class FakeRunning:
         return ""
 
     @property
+    def over(self) -> bool:
+        """Whether the main process has ended, told or not."""
+        return self._exit is not None
+
+    @property
     def alive(self) -> bool:
         """Whether the main process runs."""
         return self._exit is None
@@ -57,10 +62,18 @@ class FakeRunning:
         """Whether every process is gone, children too."""
         return self._gone.is_set()
 
-    def end(self, exit_: Exit | None = None, *, children: bool = False) -> None:
-        """The main process ends by itself (default: with status 1); `children` stay if so said."""
+    def end(
+        self, exit_: Exit | None = None, *, children: bool = False, told_after: float = 0.0
+    ) -> None:
+        """The main process ends by itself (default: with status 1); `children` stay if so said.
+
+        `told_after`: seconds that its last words hold `wait` up, as a container's do.
+        """
         self._exit = self._exit or exit_ or Exit(code=1)
-        self._ended.set()
+        if told_after:
+            asyncio.get_running_loop().call_later(told_after, self._ended.set)
+        else:
+            self._ended.set()
         if not children:
             self._gone.set()
 

@@ -17,6 +17,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from lictor.core.drivers.docker.early import EarlyEvents
 from lictor.core.drivers.docker.feed import LogFeed
 from lictor.core.drivers.docker.judging import (
     is_run_of,
@@ -79,9 +80,9 @@ class DockerDriver:
         self._listing: dict[str, Seen] | None = None
         self._strays: dict[str, Inspected] = {}
         self._oom: set[str] = set()
-        self._codes: dict[
-            str, int
-        ] = {}  # as events told them: whoever removes a container hides it
+        # (as events told them: whoever removes a container hides it)
+        self._codes: dict[str, int] = {}
+        self._early = EarlyEvents()
         self._tasks: set[asyncio.Task[None]] = set()
         self._open = False
         self._wanted = False
@@ -319,8 +320,9 @@ class DockerDriver:
                 self._begin(self._stray(one))
 
     def stirred(self, container: str, action: str, code: int | None) -> None:
-        """Something happened to a container: look at it, if it is one that we hold."""
+        """Something happened to a container: look at it, now or as soon as we hold it."""
         if container not in self._runs:
+            self._early.keep(container, action, code)
             return
         if action == "oom":
             self._oom.add(container)
@@ -378,6 +380,8 @@ class DockerDriver:
         running = DockerRunning(self.room, identity, feed, fingerprint=fingerprint, gone=self._gone)
         self._runs[container] = running
         feed.begin()
+        for action, code in self._early.of(container):
+            self.stirred(container, action, code)
         return running
 
     def _gone(self, running: DockerRunning) -> None:

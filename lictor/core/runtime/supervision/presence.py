@@ -37,6 +37,14 @@ async def ask(prober: Prober, clock: Clock, probe: ProbeSpec) -> ProbeResult:
     return await prober.probe(probe)
 
 
+async def live_through(clock: Clock, seconds: float) -> None:
+    """Let so many seconds pass; once more if we stood still, and with us perhaps the whole host."""
+    begun = clock.now()
+    await asyncio.sleep(seconds)
+    if stood_still(clock, begun, seconds):
+        await asyncio.sleep(seconds)
+
+
 async def until_it_passes(
     prober: Prober, clock: Clock, probe: ProbeSpec, deadline: float
 ) -> ProbeResult:

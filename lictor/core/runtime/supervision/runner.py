@@ -23,7 +23,7 @@ from lictor.core.model.state import Exit, Identity, Phase, ServiceState
 from lictor.core.planning import health, lifecycle, recycle
 from lictor.core.ports import Driver, ProbeResult, Running
 from lictor.core.runtime.logs.reading import last_line
-from lictor.core.runtime.supervision.presence import ask, until_it_passes
+from lictor.core.runtime.supervision.presence import ask, live_through, until_it_passes
 from lictor.core.runtime.supervision.surroundings import Surroundings
 
 log = logging.getLogger(__name__)
@@ -31,7 +31,6 @@ log = logging.getLogger(__name__)
 _LEFTOVERS = 1.0  # seconds that children of a crashed service get between TERM and KILL
 _AT_ONCE = StopSpec("KILL", 0.0, 0.0)
 _SETTLED = 0.5  # seconds a service without a probe must run before it counts as ready
-
 
 _Ending: TypeAlias = Callable[[Reason], Coroutine[None, None, None]]
 
@@ -157,14 +156,13 @@ class Runner:
         return found
 
     def _adopt(self, found: Running) -> None:
-        clock = self._around.clock
         self._running = found
         self._set(replace(self.state, adopted=True, identity=found.identity))
         self._watch = asyncio.create_task(self._watch_exit(found))
         if self.state.phase is Phase.STOPPING:
             self._begin(self._stop, self.state.reason)
         elif self.state.phase is Phase.STARTING:
-            self._operation = asyncio.create_task(self._await_ready(clock.now()))
+            self._operation = asyncio.create_task(self._await_ready(self._around.clock.now()))
         else:
             self._monitor = asyncio.create_task(self._watch_health())
 
@@ -255,7 +253,7 @@ class Runner:
         """Probe until the first pass; too long is a failed start."""
         probe, clock = self.spec.health.probe, self._around.clock
         if probe is None:
-            await asyncio.sleep(_SETTLED)
+            await live_through(clock, _SETTLED)
             self._become_ready("")
             return
         deadline = since + self.spec.health.startup
@@ -268,6 +266,8 @@ class Runner:
         self._run_ended(why, None, detail=last_line(self.log_path()) or result.output)
 
     def _become_ready(self, output: str) -> None:
+        if self._running is not None and self._running.over:
+            return  # it ended meanwhile, which `_watch_exit` says once its last words are there
         self._set(lifecycle.ready(self.state, now=self._around.clock.now(), output=output))
         if self.spec.health.probe is not None:
             self._monitor = asyncio.create_task(self._watch_health())

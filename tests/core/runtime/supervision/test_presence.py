@@ -114,6 +114,17 @@ async def test_a_service_that_loads_while_the_agent_stands_still_keeps_its_time(
 
 
 @virtual
+async def test_half_a_second_in_which_nothing_ran_here_is_none_that_a_service_has_lived_through():
+    world = World(want())
+    await world.until("starting")
+    begun = asyncio.get_running_loop().time()
+    await asyncio.sleep(0.1)
+    stand_still(world, 60)
+    await world.until("ready", within=5)
+    assert 0.9 < asyncio.get_running_loop().time() - begun < 1.5
+
+
+@virtual
 async def test_a_service_that_never_loads_has_failed_to_start_all_the_same():
     world = World(probed(health={"startup": 30.0}))
     world.prober.say(URL, passed=False)

@@ -37,6 +37,20 @@ async def test_a_service_without_a_probe_is_ready_as_soon_as_it_runs():
     assert world.phases() == ["starting", "ready"]
 
 
+@pytest.mark.parametrize("wanted", [want, probed])
+@virtual
+async def test_a_service_whose_end_is_known_is_never_ready_while_its_last_words_are_read(wanted):
+    world = World()
+    world.driver.start_takes = 0.2
+    world.prober.takes = 0.5
+    world.want(wanted())
+    await asyncio.sleep(0.3)
+    world.running().end(Exit(code=3), told_after=1.0)
+    state = await world.until("backoff", within=5)
+    assert "ready" not in world.phases()
+    assert (state.reason, state.last_exit) == (because("start.exit_code", code=3), Exit(code=3))
+
+
 @virtual
 async def test_a_service_is_starting_until_its_probe_passes():
     world = World(probed())
@@ -182,7 +196,7 @@ async def test_one_failed_check_is_critical_and_only_several_are_unhealthy():
     assert (world.phase(), world.state().health) == ("ready", Health.CRITICAL)
     failing_since = world.state().failing_since
     state = await world.until("unhealthy")
-    assert 19 < state.since - failing_since < 21
+    assert 24 < state.since - failing_since < 26
     assert state.reason == because("unhealthy", output="503")
     world.prober.say(URL, passed=True, output="200")
     state = await world.until("ready")
@@ -214,7 +228,7 @@ async def test_while_consul_asks_the_service_we_do_not():
     await asyncio.sleep(100)
     assert len(world.prober.asked) == asked
     world["piper"].observe(passed=False, output="HTTP GET: 500")
-    await world.until("unhealthy", within=25)
+    await world.until("unhealthy", within=30)
     world.consul_watches = False
     await world.until("ready")
 
