@@ -21,7 +21,7 @@ DAY = 86400
 
 
 def checked(word: str, **options: object) -> dict[str, object]:
-    """A service that is unhealthy after one second of failing, and then restarted."""
+    """A service that is unhealthy after one and a half seconds of failing, and then restarted."""
     port = free_port()
     health = {"http": "/health", "interval": "1s", "timeout": "1s", "failures": 2}
     return {

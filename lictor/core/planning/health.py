@@ -3,8 +3,9 @@
 One failed answer makes the health `critical` at once (so Consul and people see it), but a service
 becomes `unhealthy` only after `failures` consecutive ones. Consul reports edges, not every answer,
 so "consecutive" is measured as time: critical for (failures - 1) intervals without a pass, which is
-how Nomad's check_restart counts as well. Only time in which somebody looked counts: an agent that
-stood still, or was not there, finds every window over and knows nothing about it.
+how Nomad's check_restart counts as well, and a little longer: that window ends when the answer that
+decides is due, and a pass would come just too late. Only time in which somebody looked counts: an
+agent that stood still, or was not there, finds every window over and knows nothing about it.
 """
 
 from __future__ import annotations
@@ -54,4 +55,7 @@ def unhealthy_at(state: ServiceState, health: HealthSpec) -> float | None:
     """When (monotonic) this service becomes unhealthy unless a pass comes first; None: it passes."""
     if state.failing_since is None or health.probe is None:
         return None
-    return state.failing_since + max(0, health.failures - 1) * health.probe.interval
+    further = max(0, health.failures - 1)
+    # An answer may take its timeout, and a timer of Consul's may be late; but nobody waits for long.
+    late = min(health.probe.timeout, health.probe.interval / 2) if further else 0.0
+    return state.failing_since + further * health.probe.interval + late
