@@ -143,13 +143,14 @@ class KvDesired:
         await self._client.kv_put(self._key(self.node, SENTINEL), _sentinel_text())
 
     async def change(
-        self, key: ServiceKey, change: DesiredChange, *, node: str | None = None
+        self, key: ServiceKey, change: DesiredChange, *, node: str | None = None, within: float = 0
     ) -> None:
         """Edit one document with compare-and-set, keeping what it does not mention.
 
         `node` None: this one; `_all`: every node's. Tries again when somebody else was faster;
         raises `Conflict`, with what both wanted, if that happens too often, and `BadRequest` for a
-        node that cannot be one.
+        node that cannot be one. `within`: seconds for each try, or `TimeoutError`; 0: no limit. (Not
+        for all of them: a Consul that answers each is not mute, however often others are faster.)
         """
         where = node or self.node
         if where != ALL_NODES and not is_label(where):
@@ -159,10 +160,11 @@ class KvDesired:
         path = self._key(where, str(key))
         text: str | None = None
         for attempt in range(_TRIES):
-            item = await self._client.kv_get(path)
-            text = self._edited(item, change, where, key)
-            if await self._write_over(item, path, text):
-                return
+            async with asyncio.timeout(within or None):
+                item = await self._client.kv_get(path)
+                text = self._edited(item, change, where, key)
+                if await self._write_over(item, path, text):
+                    return
             pause = min(_LONGEST_PAUSE, 0.01 * 2**attempt)
             await asyncio.sleep(random.random() * pause)  # noqa: S311 - not a secret
         theirs = await self._client.kv_get(path)

@@ -99,10 +99,11 @@ class FakeDesired:
             await bell.wait()
 
     async def change(
-        self, key: ServiceKey, change: DesiredChange, *, node: str | None = None
+        self, key: ServiceKey, change: DesiredChange, *, node: str | None = None, within: float = 0
     ) -> None:
         """Edit one document, keeping what the change does not mention."""
-        await asyncio.sleep(0)
+        async with asyncio.timeout(within or None):
+            await asyncio.sleep(0)
         if self._failure is not None:
             raise self._failure
         self.changes.append((key, change))

@@ -41,7 +41,7 @@ _PUSH_AGAIN = (
     10.0,
 )  # seconds, first and longest, between tries to write what is pending while Consul can be read
 _SHOWN = 5  # documents named in one sentence
-_PATIENCE = 3.0  # seconds that a person waits for a mute Consul before the order counts here
+_PATIENCE = 3.0  # seconds without an answer after which Consul is mute, and an order counts here
 
 
 class DesiredKeeper:
@@ -278,8 +278,7 @@ class DesiredKeeper:
         if self._source is None or self.unknown is not None:
             return False
         try:
-            async with asyncio.timeout(_PATIENCE):
-                await self._source.change(key, change)
+            await self._source.change(key, change, within=_PATIENCE)
         except Conflict:
             raise
         except ConsulError as error:

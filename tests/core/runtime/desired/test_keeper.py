@@ -183,10 +183,10 @@ async def test_an_order_that_is_taken_back_before_consul_was_read_again_is_in_fo
         await host.order(STOP, "redis")
         write = host.kv.change
 
-        async def slow_for_redis(which, change):
+        async def slow_for_redis(which, change, **told):
             if which == key("redis"):
                 await asyncio.sleep(1)
-            await write(which, change)
+            await write(which, change, **told)
 
         host.kv.change = slow_for_redis
         await back(host)
@@ -290,7 +290,7 @@ async def test_an_order_that_consul_refuses_though_it_can_be_read_is_tried_again
     class ReadOnly(FakeDesired):
         closed = True
 
-        async def change(self, key, change, *, node=None):
+        async def change(self, key, change, *, node=None, within=0):
             if self.closed:
                 raise Forbidden("no rights to write")
             await super().change(key, change, node=node)
@@ -313,9 +313,9 @@ async def test_two_orders_for_one_service_that_a_mute_consul_did_not_take_are_bo
     class Mute(FakeDesired):
         silent = True
 
-        async def change(self, key, change, *, node=None):
-            if self.silent:
-                await asyncio.sleep(60)
+        async def change(self, key, change, *, node=None, within=0):
+            async with asyncio.timeout(within or None):
+                await asyncio.sleep(60 if self.silent else 0)
             await super().change(key, change, node=node)
 
     async with Host(kv=Mute(lambda _: PARAMS)).following() as host:
@@ -329,12 +329,29 @@ async def test_two_orders_for_one_service_that_a_mute_consul_did_not_take_are_bo
 
 
 @virtual
+async def test_a_consul_that_answers_each_try_is_not_mute_however_long_they_take_together():
+    class Contended(FakeDesired):
+        """Others are faster, four times."""
+
+        async def change(self, key, change, *, node=None, within=0):
+            for _ in range(5):
+                async with asyncio.timeout(within or None):
+                    await asyncio.sleep(1)
+            await super().change(key, change, node=node)
+
+    async with Host(kv=Contended(lambda _: PARAMS)).following() as host:
+        assert await host.order(STOP)
+        assert (host.keeper.pending, host.state()) == ((), "stopped")
+
+
+@virtual
 async def test_a_snapshot_from_before_a_pushed_order_does_not_undo_it():
     class Slow(FakeDesired):
         takes = 60.0
 
-        async def change(self, key, change, *, node=None):
-            await asyncio.sleep(self.takes)
+        async def change(self, key, change, *, node=None, within=0):
+            async with asyncio.timeout(within or None):
+                await asyncio.sleep(self.takes)
             await super().change(key, change, node=node)
 
     async with Host(kv=Slow(lambda _: PARAMS)).following() as host:
@@ -359,7 +376,7 @@ async def test_what_was_written_of_two_changes_does_not_overtake_the_rest():
 
         lost = False
 
-        async def change(self, key, change, *, node=None):
+        async def change(self, key, change, *, node=None, within=0):
             if not change.remove and not self.lost:
                 self.lost = True
                 raise LOST
