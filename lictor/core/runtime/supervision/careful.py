@@ -76,9 +76,16 @@ class CarefulRunner(Runner):
         self._set(replace(seen, failing_since=None))
 
     def work_seen(self, *, moving: bool) -> None:
-        """Whether its own counters move; once they do not, its silence counts as any other's."""
+        """Whether its own counters move; once they do not, its silence counts as any other's.
+
+        While they do, a silence that began before they were seen to move counts no more either:
+        Consul tells only the edge, and no second answer would take back what the first one began.
+        """
         stopped, self._at_work = self._at_work and not moving, moving
-        if stopped and self.state.health is Health.CRITICAL and self.state.failing_since is None:
+        failing = self.state.failing_since is not None
+        if moving and failing and self.state.phase is Phase.READY:
+            self._set(replace(self.state, failing_since=None))
+        if stopped and not failing and self.state.health is Health.CRITICAL:
             self.observe(passed=False, output=self.state.health_output)
 
     def stalled(self, output: str) -> None:

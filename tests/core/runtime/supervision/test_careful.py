@@ -11,7 +11,7 @@ from lictor.core.errors import StartFailed
 from lictor.core.model.container import ContainerSpec
 from lictor.core.model.reason import because
 from lictor.core.model.spec import HealthSpec, ProbeSpec
-from lictor.core.model.state import Exit, Phase
+from lictor.core.model.state import Exit, Health, Phase
 from lictor.core.ports import ProbeResult
 from tests.core.build import want
 from tests.core.virtual import virtual
@@ -197,3 +197,36 @@ async def test_a_container_gets_its_whole_time_however_long_its_image_took():
     here.want(want(health=HealthSpec(probe=PROBE, startup=5.0)))
     await here.until("ready", within=60)
     assert len(here.driver.runs) == 1
+
+
+# --- who is silent because it works ---------------------------------------------------------------
+
+
+@virtual
+async def test_a_silence_that_began_before_it_was_seen_to_work_counts_no_more():
+    here = World(want(health=HealthSpec(probe=PROBE, failures=2)))
+    here.consul_watches = True  # it tells an edge, and says no more while it stays silent
+    await here.until("ready")
+    here["piper"].observe(passed=False, output="no answer")
+    await asyncio.sleep(5)
+    here["piper"].work_seen(moving=True)
+    await asyncio.sleep(100)
+    assert (here.phase(), here.state().health) == ("ready", Health.CRITICAL)
+    here["piper"].work_seen(moving=False)
+    stopped = here.clock.now()
+    state = await here.until("unhealthy", within=60)
+    assert state.since - stopped > 9  # its time begins when it works no more
+
+
+@virtual
+async def test_a_silence_is_counted_from_its_beginning_while_nothing_moves():
+    here = World(want(health=HealthSpec(probe=PROBE, failures=2)))
+    here.consul_watches = True
+    await here.until("ready")
+    here["piper"].observe(passed=False, output="no answer")
+    began = here.clock.now()
+    for _ in range(3):
+        await asyncio.sleep(3)
+        here["piper"].work_seen(moving=False)
+    assert here.state().failing_since == began
+    await here.until("unhealthy", within=10)
