@@ -2,10 +2,12 @@
 
 A service is busy while somebody is connected to its port, while its processes kept the card busy since
 the last look, while it says itself that requests run or wait (vLLM's `vllm:num_requests_running` and
-`vllm:num_requests_waiting`, where `metrics` is declared), and whenever that cannot be found out. A health
-check that happens to be open at the moment of a look makes a service busy for that one look, which delays
-an eviction by seconds; the other way round somebody's request would be cut. Since when a service is idle
-is counted from the last look at which it was busy. Nothing here decides who has to leave.
+`vllm:num_requests_waiting`, where `metrics` is declared), and whenever that cannot be found out. Health
+checks connect too, ours and Consul's, and an order that is to evict gives up on a busy service: so whoever
+is busy by a connection alone is looked at again a moment later. A check that takes longer makes a service
+busy for that one look, which delays an eviction; the other way round somebody's request would be cut. Since
+when a service is idle is counted from the last look at which it was busy. Nothing here decides who has to
+leave.
 """
 
 from __future__ import annotations
@@ -22,6 +24,7 @@ from lictor.core.probes.ports import connections
 
 log = logging.getLogger(__name__)
 
+_MOMENT = 0.1  # seconds in which an ordinary health check is over
 _LOADED = 10  # percent of a card's cores, where the driver does not tell whose work it is
 
 
@@ -44,13 +47,12 @@ class UseWatch:
         now: float,
     ) -> None:
         """Look once. `pids` are the processes of each service on cards."""
-        connected = _connected(running)
+        working = {spec.key for spec in running if works(pids.get(spec.key, ()), inventory)}
+        # (before the questions, which are connections of our own)
+        connected = await _kept_busy([spec for spec in running if spec.key not in working])
         told = await asyncio.gather(*(_requests(spec) for spec in running))
-        busy = {
-            spec.key
-            for spec, requests in zip(running, told, strict=True)
-            if requests or spec.key in connected or works(pids.get(spec.key, ()), inventory)
-        }
+        asking = {spec.key for spec, requests in zip(running, told, strict=True) if requests}
+        busy = working | connected | asking
         idle = {spec.key for spec in running} - busy
         self._idle = {key: self._idle.get(key, now) for key in idle}
 
@@ -66,6 +68,15 @@ def works(pids: Collection[int], inventory: Inventory) -> bool:
             if one.busy:
                 return True
     return False
+
+
+async def _kept_busy(running: Collection[ServiceSpec]) -> set[ServiceKey]:
+    """Whoever is connected to, now and a moment later."""
+    connected = _connected(running)
+    if not connected:
+        return connected
+    await asyncio.sleep(_MOMENT)
+    return _connected(spec for spec in running if spec.key in connected)
 
 
 def _connected(running: Iterable[ServiceSpec]) -> set[ServiceKey]:

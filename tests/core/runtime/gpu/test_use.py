@@ -7,9 +7,12 @@ import contextlib
 import socket
 from collections.abc import AsyncIterator
 
+import pytest
+
 from lictor.core.model.gpu import Gpu, GpuProcess, Inventory
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
+from lictor.core.runtime.gpu import use
 from lictor.core.runtime.gpu.use import UseWatch, works
 from tests.support.children import free_port
 
@@ -52,6 +55,39 @@ async def test_an_open_connection_is_use_and_idle_counts_from_its_end():
             accepted.close()
             client.close()
         assert await idle_since(service, watch, 40.0) == 40.0
+
+
+@pytest.mark.parametrize(
+    ("looks", "idle"),
+    [
+        ([0], True),
+        ([1, 0], True),  # a health check, over a moment later
+        ([1, 1], False),
+        ([1, OSError("no netlink")], False),
+    ],
+)
+async def test_a_check_that_is_open_just_now_is_no_use(monkeypatch, looks, idle):
+    left = list(looks)
+
+    def counted(ports):
+        found = left.pop(0)
+        if isinstance(found, OSError):
+            raise found
+        return dict.fromkeys(ports, found)
+
+    monkeypatch.setattr(use, "connections", counted)
+    found = await idle_since(spec(5000), UseWatch(), 5.0)
+    assert (found is not None) == idle
+    assert left == []
+
+
+async def test_whoever_works_on_the_card_is_busy_without_a_second_look(monkeypatch):
+    asked = []
+    monkeypatch.setattr(use, "connections", lambda ports: asked.append(ports) or {5000: 1})
+    watch = UseWatch()
+    await watch.look([spec(5000)], {KEY: {7}}, card(90, GpuProcess(7, 1, busy=40)), 5.0)
+    assert watch.idle_since == {}
+    assert len([ports for ports in asked if ports]) == 0
 
 
 async def test_requests_that_run_or_wait_are_use():
