@@ -321,6 +321,7 @@ class Agent:
             self.reconciler.wake(key)
         self.outcomes.look(key)
         self.gpus.changed(runner, before)
+        self.models.loads.changed(runner, before)
         if state.phase is Phase.READY and before.phase is Phase.STARTING:
             self.consul.became_ready(key)
         self.consul.wake()

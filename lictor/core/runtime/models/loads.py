@@ -19,7 +19,8 @@ from typing import TYPE_CHECKING, Any
 
 from lictor.core.errors import LictorError
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.state import Phase
+from lictor.core.model.spec import ServiceSpec
+from lictor.core.model.state import Phase, ServiceState
 from lictor.core.planning.model_names import PARAM, offers_choice
 from lictor.core.planning.model_progress import KEPT, Loading, estimate, median, percent_in
 from lictor.core.probes import hub_cache
@@ -68,6 +69,7 @@ class ModelLoads:
     def __init__(self, agent: Agent) -> None:
         self._agent = agent
         self._runs: dict[ServiceKey, _Run] = {}
+        self._first: dict[ServiceKey, tuple[float, asyncio.Future[tuple[int, int]]]] = {}
 
     def of(self, key: ServiceKey) -> Loading | None:
         """How far the start of a service is; None: it does not load, or nobody has looked yet."""
@@ -95,11 +97,20 @@ class ModelLoads:
         """Seconds that a start with this model takes: the middle of the last ones; None: no idea."""
         return median(self.history(key, model).durations)
 
-    async def attend(self) -> None:
-        """Look for ever: when something changed, and twice a second while something loads.
+    def changed(self, runner: Runner, before: ServiceState) -> None:
+        """A runner's state changed: a start that begins is looked at before it can print anything.
 
-        At once when a start begins: what it printed before the first look is not its own any more.
+        `attend` may come late, because it is busy with another service or not called yet, and what
+        was printed before the first look is not the start's own any more.
         """
+        phase, started = runner.state.phase, runner.state.started
+        if phase is not Phase.STARTING or started is None or started == before.started:
+            return
+        if offers_choice(runner.spec.params):
+            self._first[runner.key] = started, self._look_first(runner)
+
+    async def attend(self) -> None:
+        """Look for ever: when something changed, and twice a second while something loads."""
         bell = self._agent.bell
         while True:
             rings = bell.rings
@@ -140,10 +151,18 @@ class ModelLoads:
         with suppress(KeyError, TypeError, ValueError):
             if row["started"] == started and row["model"] == model:
                 return _Run(started, model, int(str(row["offset"])), int(str(row["held"])))
-        end, held = await asyncio.to_thread(_first_look, runner.log_path(), _hub(runner), model)
+        told, first = self._first.pop(key, (None, None))
+        if first is None or told != started:
+            first = self._look_first(runner)
+        end, held = await first
         row = {"started": started, "model": model, "offset": end, "held": held}
         store.save(_RUNS, str(key), row)
         return _Run(started, model, end, held)
+
+    def _look_first(self, runner: Runner) -> asyncio.Future[tuple[int, int]]:
+        """Begun at once, in a thread."""
+        loop = asyncio.get_running_loop()
+        return loop.run_in_executor(None, _first_look, runner.log_path(), runner.spec)
 
     async def _read(self, runner: Runner, run: _Run) -> None:
         path, hub = runner.log_path(), _hub(runner)
@@ -201,13 +220,13 @@ def _size(hub: Path | None, model: str) -> int:
         return 0
 
 
-def _first_look(path: Path | None, hub: Path | None, model: str) -> tuple[int, int]:
+def _first_look(path: Path | None, spec: ServiceSpec) -> tuple[int, int]:
     """Where the log ends, and what of the model is there. In a thread."""
     end = 0
     if path is not None:
         with suppress(LictorError, OSError):
             end = LogReader(path).settled().end
-    return end, _size(hub, model)
+    return end, _size(hub_cache.hub_folder(spec), str(spec.param(PARAM)))
 
 
 def _look_at(

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Self
+from unittest.mock import MagicMock
 
 from lictor.core.model.spec import ParamRef, ParamSpec
+from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.bell import Bell
 from lictor.core.runtime.models.loads import ModelLoads
 from lictor.core.testing import FakeClock, MemoryStore
@@ -33,7 +36,7 @@ class House:
             env={"HF_HUB_CACHE": str(self.hub)},
         )
         self.runner = SimpleNamespace(
-            spec=self.spec, state=now_in("stopped"), log_path=lambda: self.log
+            key=KEY, spec=self.spec, state=now_in("stopped"), log_path=lambda: self.log
         )
         self.loads = ModelLoads(
             SimpleNamespace(
@@ -104,6 +107,41 @@ async def test_what_was_printed_before_the_start_does_not_count(tmp_path):
         house.say("/4\nStarting to load model org/a\n")
         await asyncio.sleep(0.1)
         await shows(house, percent=36)  # never backwards
+
+
+async def test_what_is_printed_before_the_first_look_counts_if_the_start_was_told(tmp_path):
+    # (one thread: what is asked in it is answered in order)
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
+    house = House(tmp_path)
+    house.say("INFO: Application startup complete.\n")
+    before = house.runner.state
+    house.runner.state = now_in("starting", house.spec, started=house.clock.now())
+    house.loads.changed(house.runner, before)
+    await asyncio.to_thread(int)
+    house.say("\rLoading safetensors checkpoint shards:  50% Completed | 2")
+    async with house:
+        await shows(house, percent=36)
+
+
+def test_the_agent_tells_of_each_change_at_once():
+    agent = MagicMock()
+    runner, before = SimpleNamespace(key=KEY, state=now_in("starting")), now_in("stopped")
+    Agent._changed(agent, runner, before)
+    agent.models.loads.changed.assert_called_once_with(runner, before)
+
+
+async def test_a_start_that_was_told_and_one_that_was_not_begin_where_their_log_ends(tmp_path):
+    house = House(tmp_path)
+    before = house.runner.state
+    house.say("Loading safetensors checkpoint shards: 100% Completed\n")
+    house.runner.state = now_in("starting", house.spec, started=house.clock.now())
+    house.loads.changed(house.runner, before)
+    house.clock.advance(5.0)  # nobody looked at that start; the next one was not told
+    async with house:
+        await house.start()
+        await house.look()
+        await asyncio.sleep(0.1)
+        assert house.loads.of(KEY).percent is None
 
 
 async def test_a_download_shows_as_bytes_that_came_in_this_start(tmp_path):
