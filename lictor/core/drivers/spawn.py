@@ -115,7 +115,8 @@ def environment(
     HOME, USER and LOGNAME that merely repeat the agent's own are those of the child's user
     instead: a service of another user cannot write to the agent's home.
     """
-    ours = {MARK: f"{agent_id}:{spec.key}", RUN: str(ticks_now())}
+    # (`launch` writes the time of the run; its place is here because only the beginning is read)
+    ours = {MARK: f"{agent_id}:{spec.key}", RUN: ""}
     if job:
         ours[JOB] = "1"
     ours |= {"LICTOR_AGENT": agent_id, "LICTOR_SERVICE": str(spec.key)}
@@ -157,6 +158,7 @@ def launch(
     """Execute `argv` in a session of its own. Raises `StartFailed`.
 
     A program without a slash is looked for in the child's PATH, one with a slash relative to `cwd`.
+    `LICTOR_RUN` in `env` becomes the time of the start.
     """
     if not argv:
         raise failed("there is no command to run", "program_missing", program="")
@@ -168,7 +170,9 @@ def launch(
             stdout=log,
             stderr=log,
             cwd=spec.cwd,
-            env=dict(env),
+            # The next agent knows the service by this time only if the fork follows at once
+            # (`Mark.leads`): it is taken after everything that a busy disk can hold up.
+            env={**env, RUN: str(ticks_now())},
             start_new_session=True,
             user=account.uid,
             group=account.gid,

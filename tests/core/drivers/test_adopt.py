@@ -7,12 +7,15 @@ import json
 import os
 import subprocess
 import sys
+import time
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import uvloop
 
+from lictor.core.drivers import process, spawn
+from lictor.core.drivers.cgroup import Cell
 from lictor.core.drivers.pidfd import can_tell_exit
 from lictor.core.drivers.process import ProcessDriver
 from lictor.core.drivers.tree import TICKS, boot_id, read_proc
@@ -95,8 +98,11 @@ time.sleep(300)
     [("collect", Exit(signal=9) if can_tell_exit() else Exit()), ("idle", Exit())],
 )
 async def test_the_end_of_an_adopted_service_is_seen_and_its_status_if_the_kernel_tells(
-    driver, spec, agent_id, ground, tmp_path, init, told
+    driver, spec, agent_id, ground, tmp_path, monkeypatch, init, told
 ):
+    if init == "collect":
+        # The reaper has to be scheduled in this time; the wait ends when it was.
+        monkeypatch.setattr("lictor.core.drivers.running._REAPED_WITHIN", 20.0)
     order = [str(tmp_path / "logs"), agent_id, str(tmp_path), ("sleep", "60"), False]
     argv = [sys.executable, "-c", INIT, init, SHORT_AGENT, json.dumps([*order, ground.version])]
     with subprocess.Popen(argv, stdout=subprocess.PIPE) as reaper:
@@ -198,12 +204,39 @@ async def test_a_service_of_ours_with_another_name_is_refused(driver, spec, agen
     assert driver.recover(spec((), key=ServiceKey("vosk")), identity) is None
 
 
-async def test_with_a_stale_identity_the_service_is_still_found(driver, spec, dead_agent):
+async def test_with_a_stale_identity_the_service_is_still_found(driver, spec, agent_id, dead_agent):
     identity = dead_agent(("sleep", "60"))
+    await eventually(lambda: marked(agent_id))
     stale = replace(identity, pid=identity.pid, start_time=identity.start_time - 500)
     running = driver.recover(spec(()), stale)
     assert running.identity == identity
     await running.stop(QUICK)
+
+
+@pytest.mark.parametrize(
+    ("module", "step"), [(process, "open_log"), (Cell, "make"), (spawn, "_require_installed")]
+)
+async def test_a_start_that_is_held_up_before_its_program_begins_is_still_found_by_its_mark(
+    spec, agent_id, tmp_path, monkeypatch, module, step
+):
+    at_once = getattr(module, step)
+
+    def slowly(*args, **options):
+        time.sleep(0.7)
+        return at_once(*args, **options)
+
+    first = ProcessDriver(tmp_path / "logs", agent_id)
+    with monkeypatch.context() as patch:
+        patch.setattr(module, step, slowly)
+        identity = (await first.start(spec(("sleep", "60")))).identity
+    first.close()
+    await eventually(lambda: marked(agent_id))
+    second = ProcessDriver(tmp_path / "logs", agent_id)
+    running = second.recover(spec(()), None)
+    assert running is not None
+    assert running.identity == identity
+    await running.stop(QUICK)
+    second.close()
 
 
 async def test_nothing_is_recovered_where_nothing_runs(driver, spec):
@@ -302,9 +335,12 @@ import asyncio, os, sys, time
 from pathlib import Path
 from lictor.core.drivers.cgroup_find import discover
 from lictor.core.drivers.process import ProcessDriver
-from lictor.core.drivers.tree import become_subreaper
+from lictor.core.drivers.tree import Snapshot, become_subreaper
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.spec import ServiceSpec
+
+def zombies():
+    return sum(proc.dead for proc in Snapshot.take().children.get(os.getpid(), ()))
 
 async def main():
     assert become_subreaper()
@@ -313,7 +349,8 @@ async def main():
     make = lambda name, *argv: ServiceSpec(key=ServiceKey(name), command=argv, cwd="/")
     service = await driver.start(make("a", "sh", "-c", script))
     dead = await driver.start(make("b", "sh", "-c", "exit 9"))
-    time.sleep(0.3)  # the loop does not turn: the main process of b stays a zombie
+    while zombies() < 3:
+        time.sleep(0.01)  # the loop does not turn: the main process of b stays a zombie
     total = driver.reap_orphans()
     assert total == 0, total
     time.sleep(1.1)
