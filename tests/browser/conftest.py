@@ -18,7 +18,12 @@ from tests.support.tools import missing
 
 pytest.importorskip("playwright")
 
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, Route, sync_playwright
+from playwright.sync_api import expect as expectations
+
+#: Milliseconds that anything in a page may take on a busy machine.
+_PATIENCE_MS = 20_000
+expectations.set_options(timeout=_PATIENCE_MS)  # (a page's default is for its actions only)
 
 _FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 #: What a hostile service prints; none of it may become anything but text.
@@ -57,7 +62,7 @@ class House:
 
 def services() -> dict[str, Any]:
     """Services in every state that a person meets."""
-    ports = {name: free_port() for name in ("redis", "piper", "brain", "vllm", "xtts", "slow")}
+    ports = {name: free_port() for name in ("redis", "piper", "brain", "vllm", "xtts")}
 
     def http(name: str, program: str = "good", **more: Any) -> dict[str, Any]:
         check = {"http": "http://{host}:{port}/", "interval": "1s"}
@@ -84,10 +89,18 @@ def services() -> dict[str, Any]:
         "xtts": http("xtts", description="Voice cloning", activation="manual"),
         "bot": {"command": ["/bin/sh", "-c", hostile], "description": "Answers in Telegram"},
         "mute": {"command": ["/bin/sleep", "300"], "description": "Writes nothing"},
-        "slow": {
-            "command": list(child("slow-term", seconds=4)),
-            "description": "Takes its time to end",
-        },
+    }
+
+
+def slow(may_end: Path) -> dict[str, Any]:
+    """A service that ends only when the file is there: however slow a page is, it sees it end."""
+    end = f"until [ -e {may_end} ]; do sleep 0.1; done; exit 0"
+    # (A shell hears a signal while it waits, and not while a program of its own runs.)
+    script = f"trap '{end}' TERM; while :; do sleep 300 & wait $!; done"
+    return {
+        "command": ["/bin/sh", "-c", script],
+        "description": "Takes its time to end",
+        "stop": {"timeout": "2m"},
     }
 
 
@@ -100,9 +113,15 @@ def open_house(agent: RunningAgent) -> House:
 
 
 @pytest.fixture(scope="package")
-def house(consul: ConsulServer) -> Iterator[House]:
+def may_end(tmp_path_factory) -> Path:
+    """The file without which `slow` of `house` does not end."""
+    return Path(tmp_path_factory.mktemp("slow")) / "may-end"
+
+
+@pytest.fixture(scope="package")
+def house(consul: ConsulServer, may_end: Path) -> Iterator[House]:
     """One agent for all tests that leave it as they found it."""
-    with RunningAgent(services(), consul=consul.http) as agent:
+    with RunningAgent({**services(), "slow": slow(may_end)}, consul=consul.http) as agent:
         made = open_house(agent)
         agent.wait_ready("redis", "piper", "brain", "bot")
         yield made
@@ -138,7 +157,7 @@ def open_page(browser: Browser) -> Iterator[Open]:
         wrong: list[str] = []
         opened.append((context, wrong, expect))
         page = context.new_page()
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(_PATIENCE_MS)
         page.on(
             "console", lambda said: said.type in {"error", "warning"} and wrong.append(said.text)
         )
@@ -176,6 +195,34 @@ def sign_in(page: Page, name: str, password: str) -> None:
     page.locator("input[name=username]").fill(name)
     page.locator("input[name=password]").fill(password)
     page.locator("form button.primary").click()
+
+
+class Gate:
+    """Holds what a page asks for at addresses like `pattern` until a test lets it through."""
+
+    def __init__(self, page: Page, pattern: str) -> None:
+        self._page = page
+        self._waiting: list[Route] = []
+        self._opened = False
+        page.route(re.compile(pattern), self._come)
+
+    def _come(self, asked: Route) -> None:
+        if self._opened:
+            asked.continue_()
+        else:
+            self._waiting.append(asked)
+
+    def wait(self) -> None:
+        """Until something stands before it."""
+        # (Waiting as the page does: only then is anything heard of it.)
+        wait_until(lambda: self._page.wait_for_timeout(20) or self._waiting)
+
+    def open(self) -> None:
+        """Let through what waits, and all that comes."""
+        self.wait()
+        self._opened = True
+        for asked in self._waiting:
+            asked.continue_()
 
 
 @pytest.fixture(scope="session")

@@ -12,6 +12,7 @@ from playwright.sync_api import expect
 
 from tests.browser.conftest import House, Open, services
 from tests.support.agent import wait_until
+from tests.support.children import free_port
 from tests.support.reverse_proxy import ReverseProxy
 from tests.support.scale import many
 
@@ -24,10 +25,10 @@ BASE = "/ops/lictor"
 def test_the_agent_is_restarted_again_and_again_under_an_open_page(make_house, open_page: Open):
     sleep = {"command": ["/bin/sleep", "1000"], "stop": {"pause": "0s"}}
     defined = {"first": sleep, "second": sleep, "third": {**sleep, "activation": "manual"}}
-    house: House = make_house(defined, agent={"on_term": "keep"})
+    # A port of its own: one that the system chose might be somebody else's when the agent comes back.
+    web = {"port": free_port()}
+    house: House = make_house(defined, agent={"on_term": "keep"}, sections={"web": web})
     house.agent.wait_ready("first", "second")
-    port = int(house.url.rsplit(":", 1)[1])
-    house.agent.configure(defined, web={"port": port})
     page = open_page(house, expect="ERR_|Failed to load|401|503")
     pids = {name: house.agent.service_pid(name) for name in ("first", "second")}
     page.evaluate("window.stillTheSamePage = true")

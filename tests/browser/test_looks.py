@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from axe_playwright_python.base import AXE_FILE_PATH
-from playwright.sync_api import Page
+from playwright.sync_api import Page, expect
 
 from tests.browser.conftest import House, Open
 
@@ -49,15 +49,28 @@ def violations(page: Page) -> list[str]:
     ]
 
 
+def visit(page: Page, house: House, where: str) -> None:
+    """Go to another page of the dashboard, and return when it has what it asked for."""
+    page.goto(f"{house.url}/{where}")
+    _, kind, *name = where.split("/")
+    # Only the address changed: until the page has looked at it, all that is there is the old page's.
+    # The way in tells `services` from `logs`, the title also one service from all of them.
+    way = {"service": "services"}.get(kind, kind)
+    here = page.locator(f"nav a[href='#/{way}'][aria-current=page]")
+    here.wait_for(state="attached")
+    expect(page).to_have_title(f"{name[0] if name else here.text_content()} · Lictor")
+    expect(page.locator("main [aria-busy=true]")).to_have_count(0)
+    page.locator("main h1, main .empty").first.wait_for(state="attached")
+
+
 @pytest.mark.parametrize(("language", "theme", "width"), SCENES)
 def test_every_page_is_whole(house: House, open_page: Open, shots: Path, language, theme, width):
     height = 800 if width > 500 else 740
     page = open_page(house, width=width, height=height, language=language, theme=theme)
     problems: list[str] = []
     for name, where in PAGES.items():
-        page.goto(f"{house.url}/{where}")
-        page.locator("main h1, main .empty").first.wait_for(state="attached")
-        page.wait_for_timeout(700)
+        visit(page, house, where)
+        page.wait_for_timeout(700)  # so that a picture has more than the first figures
         page.screenshot(path=shots / f"{name}-{language}-{theme}-{width}.png")
         text = page.locator("body").inner_text()
         for code in page.locator("td.mono").all_inner_texts():

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.conftest import House, Open
+from tests.browser.conftest import Gate, House, Open
 from tests.browser.test_looks import violations
 from tests.support.agent import wait_until
 from tests.support.children import child, free_port
@@ -73,7 +73,7 @@ def test_parameters_are_chosen_refused_with_the_reason_and_set_back(
     page = open_page(house, "#/service/vllm", expect="400")
     box, dialog = card(page, "Parameters"), page.get_by_role("dialog")
     box.get_by_role("button", name="Change voice").click()
-    assert dialog.get_by_label("Value").locator("option").all_inner_texts() == ["anna", "boris"]
+    expect(dialog.get_by_label("Value").locator("option")).to_have_text(["anna", "boris"])
     dialog.get_by_label("Value").select_option("boris")
     dialog.get_by_role("button", name="Set", exact=True).click()
     expect(box.locator("li", has_text="voice")).to_contain_text("boris")
@@ -197,6 +197,9 @@ def test_a_group_tells_who_answers_and_why(make_house, own_consul, open_page: Op
     defined = {"xtts": voice(10), "piper": voice(30), "cold": voice(40, activation="manual")}
     house = make_house(defined, consul=own_consul.http)
     house.agent.wait_ready("xtts", "piper")
+    wait_until(lambda: house.agent.consul_state() == "ok")
+    # Who is ready first answers until the better one is in Consul too.
+    wait_until(lambda: _roles(house) == ["best", "standby", "absent"], what="xtts answers")
     page = open_page(house, "#/registry")
     group = card(page, "Group voice")
     expect(group).to_contain_text("voice.query.consul")
@@ -211,6 +214,11 @@ def test_a_group_tells_who_answers_and_why(make_house, own_consul, open_page: Op
         page.screenshot(path=shots / f"groups-{width}.png", full_page=True)
     house.agent.ask("hold", {"names": ["xtts"], "state": "stopped", "reason": "a look"})
     expect(group.locator("li", has_text="piper")).to_contain_text("● answers", timeout=30_000)
+
+
+def _roles(house: House) -> list[str]:
+    (group,) = house.agent.ask("registry_groups")
+    return [member["role"] for member in group["members"]]
 
 
 def test_who_may_not_is_shown_none_of_it(house: House, open_page: Open):
@@ -239,7 +247,35 @@ def test_by_the_keyboard_alone_a_service_is_held_and_released(house: House, open
     # The page may hear of it before the dialog does, and what lies below that takes no keys.
     page.get_by_role("dialog").wait_for(state="hidden")
     expect(hold).to_contain_text("with the keyboard")
+    expect(page.locator(".truth .state")).to_have_text("○ stopped")
     hold.get_by_role("button", name="Release").focus()
     page.keyboard.press("Enter")
     expect(hold).to_contain_text("Nobody holds it")
     expect(page.locator(".truth .state")).to_have_text("● ready")
+
+
+def test_a_button_keeps_the_focus_when_its_service_changes(house: House, open_page: Open):
+    page = open_page(house, "#/service/mute")
+    button = card(page, "Hold").get_by_role("button", name="Hold …")
+    button.focus()
+    assert house.agent.cli("restart", "mute").code == 0
+    expect(page.locator(".facts")).to_contain_text(str(house.agent.service_pid("mute")))
+    expect(page.locator(".truth .state")).to_have_text("● ready")
+    expect(button).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("dialog")).to_be_visible()
+
+
+def test_what_is_known_of_one_service_is_not_shown_of_another(house: House, open_page: Open):
+    assert house.agent.cli("hold", "xtts", "--reason", "of xtts alone").code == 0
+    page = open_page(house, "#/service/xtts")
+    hold = card(page, "Hold")
+    expect(hold).to_contain_text("of xtts alone")
+    answer = Gate(page, r"/admin/services/mute/hold")
+    page.goto(f"{house.url}/#/service/mute")
+    expect(page.get_by_role("heading", name="mute")).to_be_visible()
+    expect(hold.locator("[aria-busy=true]")).to_be_visible()
+    expect(hold).not_to_contain_text("of xtts alone")
+    answer.open()
+    expect(hold).to_contain_text("Nobody holds it")
+    house.agent.cli("release", "xtts")

@@ -1,5 +1,5 @@
 // The journal: who did what, why, and what came of it. New lines come in at the top while one is there.
-import { classes, html, useEffect, useState } from "../ui.js";
+import { classes, html, useEffect, useRef, useState } from "../ui.js";
 import { get, stream } from "../api.js";
 import { has, say, t } from "../i18n.js";
 import { services } from "../state.js";
@@ -8,6 +8,10 @@ import { replace, route, to } from "../route.js";
 
 export const KINDS = ["phase", "verb", "outcome", "hold", "model", "desired", "config", "consul", "gpu", "agent", "store", "access"];
 
+/** What was known and what came, each once, the newest first. */
+const joined = (known, come) =>
+  [...new Map([...known, ...come].map((one) => [one.id, one])).values()].sort((one, other) => other.id - one.id);
+
 export function Events() {
   const { service = "", kind = "" } = route.value.query;
   const [lines, setLines] = useState(null);
@@ -15,25 +19,43 @@ export function Events() {
   const [problem, setProblem] = useState(null);
   const fits = (one) => (!kind || one.kind === kind) && (!service || one.service === service || one.service?.startsWith(`${service}@`));
 
-  const load = (before) =>
-    get("admin/events", { lines: 100, service, kind, before }).then(
+  const shown = useRef(null);
+  shown.current = lines;
+  const filter = useRef(0);
+
+  const load = (before) => {
+    const mine = filter.current;
+    const newest = shown.current?.[0]?.id ?? 0;
+    return get("admin/events", { lines: 100, service, kind, before }).then(
       (answer) => {
-        const rows = [...answer.events].sort((one, other) => other.id - one.id);
-        setLines((now) => (before ? [...(now || []), ...rows] : rows));
-        setNext(answer.more ? answer.next : null);
+        if (mine !== filter.current) return; // another filter was chosen meanwhile
+        const oldest = answer.events[0]?.id ?? answer.next ?? 0;
+        // After a long silence more may be new than one answer holds: then what was known before the
+        // gap goes, and "older" brings it back without one.
+        const meets = before || !answer.more || newest >= oldest;
+        setProblem(null);
+        setLines((now) => joined((now || []).filter((one) => meets || one.id >= oldest), answer.events));
+        if (before || !meets) setNext(answer.more ? answer.next : null);
       },
-      (failed) => setProblem(failed),
+      (failed) => mine === filter.current && setProblem(failed),
     );
+  };
 
   useEffect(() => {
+    filter.current += 1;
+    shown.current = null;
     setLines(null);
+    setNext(null);
     setProblem(null);
     load();
     return stream("admin/events/stream", {
       query: { service, kind },
+      // Again as soon as the stream is there, each time: it tells nothing of what was before it.
+      state: (word) => word === "live" && load(),
       on: {
         event: (one) =>
           fits(one) && setLines((now) => (now && now.some((old) => old.id === one.id) ? now : [one, ...(now || [])].slice(0, 2_000))),
+        dropped: () => load(),
       },
     });
   }, [service, kind]);

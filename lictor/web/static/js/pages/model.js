@@ -22,7 +22,7 @@ export function Model({ name, row }) {
 }
 
 function Card({ name, model }) {
-  const [answer, problem, again] = useAnswer(`${name} ${model.current} ${model.stage}`, () => get(path(name, "models")));
+  const [answer, problem, again] = useAnswer(`${name} ${model.current} ${model.stage}`, () => get(path(name, "models")), name);
   const [wanted, setWanted] = useState(null);
   const [removing, setRemoving] = useState(null);
   const choose = (event) => {

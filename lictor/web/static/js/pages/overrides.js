@@ -14,7 +14,7 @@ const HOURS = ["", 1, 4, 24];
 const said = (problem) => `${problem.status === 403 ? sentence(problem) : problem.message} ${problem.hint}`;
 
 export function Holding({ name, row }) {
-  const [answer, problem, again] = useAnswer(`${name} ${row.phase} ${row.reason} ${row.desired}`, () => get(path(name, "hold")));
+  const [answer, problem, again] = useAnswer(`${name} ${row.phase} ${row.reason} ${row.desired}`, () => get(path(name, "hold")), name);
   const [open, setOpen] = useState(false);
   const [failed, setFailed] = useState(null);
   const release = (held) =>
@@ -96,7 +96,7 @@ export const setsParams = (row) => {
 };
 
 export function Params({ name, row }) {
-  const [answer, problem, again] = useAnswer(`${name} ${row.phase} ${row.reason} ${row.pid}`, () => get(path(name, "params")));
+  const [answer, problem, again] = useAnswer(`${name} ${row.phase} ${row.reason} ${row.pid}`, () => get(path(name, "params")), name);
   const [open, setOpen] = useState(null);
   const [failed, setFailed] = useState(null);
   const unset = (one) =>

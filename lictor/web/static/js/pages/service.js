@@ -10,22 +10,28 @@ import { Model } from "./model.js";
 import { line } from "../ansi.js";
 import { to } from "../route.js";
 
-/** Ask for something once per `key`; [answer, problem, again]. */
-export function useAnswer(key, question) {
-  const [state, set] = useState({ key: null });
+/**
+ * Ask for something once per `key`; [answer, problem, again].
+ *
+ * `about`: while it is the same, the last answer stays until the next is there. Else a button below
+ * it would go and come with each push, and take the focus of whoever is at it along. It is never
+ * shown of anything else: a hold of one service under the name of another would be a lie.
+ */
+export function useAnswer(key, question, about = key) {
+  const [state, set] = useState({ about: null });
   const [round, again] = useState(0);
   useEffect(() => {
     let gone = false;
     question().then(
-      (answer) => !gone && set({ key, answer }),
-      (problem) => !gone && set({ key, problem }),
+      (answer) => !gone && set({ about, answer }),
+      (problem) => !gone && set({ about, problem }),
     );
     return () => {
       gone = true;
     };
   }, [key, round]);
-  const now = state.key === key ? state : {};
-  return [now.answer, now.problem, () => again(round + 1)];
+  const now = state.about === about ? state : {};
+  return [now.answer, now.problem, () => again((before) => before + 1)];
 }
 
 export function Service({ name }) {
@@ -81,8 +87,10 @@ function Facts({ row }) {
 
 /** From what is wanted to what DNS says; the first step that is not as it should be is marked. */
 function Explain({ name, row }) {
-  const [answer, problem] = useAnswer(`${name} ${row.phase} ${row.health} ${row.desired}`, () =>
-    may("registry") ? get(`registry/explain/${encodeURIComponent(name)}`) : Promise.resolve(null),
+  const [answer, problem] = useAnswer(
+    `${name} ${row.phase} ${row.health} ${row.desired}`,
+    () => (may("registry") ? get(`registry/explain/${encodeURIComponent(name)}`) : Promise.resolve(null)),
+    name,
   );
   const good = { ok: true, gap: false };
   const chain = answer?.steps
@@ -123,7 +131,7 @@ function local(row) {
 }
 
 function Checks({ name, phase }) {
-  const [answer, problem, again] = useAnswer(`${name} ${phase}`, () => get(`supervisor/health/${encodeURIComponent(name)}`));
+  const [answer, problem, again] = useAnswer(`${name} ${phase}`, () => get(`supervisor/health/${encodeURIComponent(name)}`), name);
   const rows = Object.entries(answer?.details || {});
   return html`<section class="card">
     <h2>${t("service.checks")} <button class="quiet-button" onClick=${again}>${t("act.check_now")}</button></h2>
@@ -142,8 +150,10 @@ function Checks({ name, phase }) {
 }
 
 function Happened({ name, row }) {
-  const [answer, problem] = useAnswer(`${name} ${row.phase} ${row.reason}`, () =>
-    get("admin/events", { service: name, lines: 8 }),
+  const [answer, problem] = useAnswer(
+    `${name} ${row.phase} ${row.reason}`,
+    () => get("admin/events", { service: name, lines: 8 }),
+    name,
   );
   const lines = [...(answer?.events || [])].sort((one, other) => other.id - one.id);
   return html`<section class="card">
@@ -159,7 +169,11 @@ function Happened({ name, row }) {
 }
 
 function Definition({ name, row: now }) {
-  const [answer, problem] = useAnswer(`${name} ${now.pid} ${JSON.stringify(now.params)}`, () => may("health") ? get(`admin/services/${encodeURIComponent(name)}`) : Promise.resolve({}));
+  const [answer, problem] = useAnswer(
+    `${name} ${now.pid} ${JSON.stringify(now.params)}`,
+    () => (may("health") ? get(`admin/services/${encodeURIComponent(name)}`) : Promise.resolve({})),
+    name,
+  );
   if (problem) return null;
   const row = answer || {};
   const facts = [
@@ -189,8 +203,10 @@ function Definition({ name, row: now }) {
 const quoted = (word) => (/^[\w@%+=:,./{}-]+$/.test(word) ? word : `'${word.replaceAll("'", `'\\''`)}'`);
 
 function LastLines({ name, row }) {
-  const [answer, problem] = useAnswer(`${name} ${row.phase} ${row.pid}`, () =>
-    get(`admin/logs/${encodeURIComponent(name)}`, { lines: 12 }),
+  const [answer, problem] = useAnswer(
+    `${name} ${row.phase} ${row.pid}`,
+    () => get(`admin/logs/${encodeURIComponent(name)}`, { lines: 12 }),
+    name,
   );
   return html`<section class="card">
     <h2>${t("service.last_lines")} <a class="more" href=${to("logs", name)}>${t("act.open_log")}</a></h2>

@@ -23,12 +23,17 @@ function People() {
   const [answer, problem, again] = useAnswer("users", () => get("admin/users"));
   const [open, setOpen] = useState(null);
   const [failed, setFailed] = useState(null);
-  const done = () => {
-    setOpen(null);
+  const fresh = () => {
     setFailed(null);
     again();
   };
-  const act = (work) => work.then(done, setFailed);
+  const done = () => {
+    setOpen(null);
+    fresh();
+  };
+  // An answer comes when it comes: a dialog that was opened meanwhile is not its to close.
+  const change = (name, body) => api("PATCH", path(name), { body }).then(fresh, setFailed);
+  const remove = (name) => api("DELETE", path(name)).then(done, setFailed);
   if (problem) return html`<${Trouble} problem=${problem} again=${again} />`;
   return html`<div class="card">
     <div class="scroll" tabindex="0" role="region" aria-label=${t("nav.users")}><table class="plain">
@@ -42,7 +47,7 @@ function People() {
                 aria-label=${t("users.role_of", { name: user.name })}
                 value=${user.role}
                 disabled=${user.name === me.value.username}
-                onChange=${(event) => act(api("PATCH", path(user.name), { body: { role: event.target.value } }))}
+                onChange=${(event) => change(user.name, { role: event.target.value })}
               >
                 ${ROLES.map((role) => html`<option value=${role}>${t(`role.${role}`)}</option>`)}
               </select>
@@ -51,7 +56,7 @@ function People() {
             <td>
               ${user.name !== me.value.username &&
               html`<div class="acts">
-                <button onClick=${() => act(api("PATCH", path(user.name), { body: { disabled: !user.disabled } }))}>
+                <button onClick=${() => change(user.name, { disabled: !user.disabled })}>
                   ${t(user.disabled ? "users.enable" : "users.disable")}
                 </button>
                 <button class="danger-quiet" onClick=${() => setOpen({ remove: user.name })}>${t("users.delete")}</button>
@@ -69,7 +74,7 @@ function People() {
       <p>${t("users.delete_text")}</p>
       <div class="dialog-actions">
         <button onClick=${() => setOpen(null)}>${t("act.cancel")}</button>
-        <button class="danger" autofocus onClick=${() => act(api("DELETE", path(open.remove)))}>${t("users.delete")}</button>
+        <button class="danger" autofocus onClick=${() => remove(open.remove)}>${t("users.delete")}</button>
       </div>
     </${Dialog}>`}
   </div>`;
