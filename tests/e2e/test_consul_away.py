@@ -88,7 +88,7 @@ def test_a_consul_that_died_and_came_back_restarts_nothing_and_hears_what_was_or
         wait_until(lambda n=name, s=state: state_of(n) == s, what=f"{name} is pushed")
     document = json.loads(own_consul.get_kv(f"lictor/desired/{agent.node}/{touched}") or "{}")
     assert document["params"] == {"model": "large"}
-    assert Catalog(own_consul).entries(stops) == {}
+    wait_until(lambda: Catalog(own_consul).entries(stops) == {}, what="its old entry is gone")
     wait_until(lambda: agent.ask("overview")["warnings"] == [], what="no warnings are left")
     time.sleep(0.5)
     assert _pids(agent) == pids

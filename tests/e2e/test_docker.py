@@ -143,8 +143,14 @@ def test_a_frozen_engine_makes_its_services_unknown_and_nothing_else_slower(
         os.kill(agent.service_pid("plain"), signal.SIGKILL)
         wait_until(lambda: agent.row("plain")["restarts"] == 1, within=10)
         agent.wait_ready("plain")
-        entry = Catalog(consul).checks(name, agent.entry_id(name))
-        assert entry["lictor"][0] == "warning"
+        entry = wait_until(
+            lambda: (
+                (checks := Catalog(consul).checks(name, agent.entry_id(name)))["lictor"][0]
+                == "warning"
+                and checks
+            ),
+            what="a warning in the catalog",
+        )
         assert entry["http"][0] == "passing"
     finally:
         own_engine.thaw()

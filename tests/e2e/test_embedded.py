@@ -127,7 +127,9 @@ def test_an_embedded_consul_serves_its_person_and_keeps_what_it_knows(
     shell.consul("kv", "put", "mine/note", "remember me")
     shell.consul("kv", "put", f"lictor/desired/{agent.node}/{name}", '{"state": "stopped"}')
     agent.wait_phase(name, "stopped")
-    assert name not in shell.consul("catalog", "services").split()
+    wait_until(
+        lambda: name not in shell.consul("catalog", "services").split(), what="it left the catalog"
+    )
     assert agent.cli("start", name, "--wait").code == 0
     wait_until(lambda: _passing(shell, name, entry_id), what="passing again")
 

@@ -48,6 +48,8 @@ def test_a_service_that_can_be_found_is_ok_from_end_to_end(make_agent: MakeAgent
     done = agent.cli("explain", name)
     assert done.code == 0, done
     assert f"{name}.service.consul" in done.out
+    # A note (desired state was not read yet) is gone a moment later.
+    told = wait_until(lambda: not (now := explained(agent, name))["notes"] and now)
     assert agent.cli("explain", name, "-o", "json").json == told
     assert agent.cli("explain", unique("none")).code == 4
     (row,) = agent.cli("status", name, "--verbose", "-o", "json").json
@@ -58,8 +60,11 @@ def test_each_gap_names_its_own_reason_and_step(make_agent: MakeAgent, consul):
     crash, off, quiet, gone = (unique(word) for word in ("crash", "off", "quiet", "gone"))
     agent = make_agent(
         {
+            # Asked for its health: without, it counts as ready if its end is seen late.
             crash: service(
-                child("exit_now", count=7), restart={"backoff": "5m", "max_backoff": "5m"}
+                child("exit_now", count=7),
+                free_port(),
+                restart={"backoff": "5m", "max_backoff": "5m"},
             ),
             off: web(activation="manual"),
             quiet: web(register=False),
@@ -111,7 +116,9 @@ def test_a_check_that_only_consul_fails_is_an_address_that_consul_cannot_reach(
 ):
     # Consul's own question is answered by nobody, ours by the service: another network, in small.
     name, port = unique("far"), free_port()
-    agent = make_agent({name: web(port=port)}, consul=own_consul.http).start()
+    definition = web(port=port)
+    definition["health"]["failures"] = 60  # it is not restarted before we have looked
+    agent = make_agent({name: definition}, consul=own_consul.http).start()
     agent.wait_ready(name)
     Catalog(own_consul).wait_passing(name, agent.entry_id(name))
     told = explained(agent, name)

@@ -155,9 +155,12 @@ def test_an_ordered_start_evicts_who_is_idle_with_proof_and_nobody_runs_out_of_m
     agent.wait_ready(xtts)
     before = agent.service_pid(xtts)
     ready_for_long(agent, xtts)
-    preview = agent.ask("preview", {"verb": "start", "names": [vllm]})
-    steps = [(step["action"], step["service"]) for step in preview["steps"]]
-    assert steps[:2] == [("stop", xtts), ("start", vllm)]
+
+    def steps() -> list[tuple[str, str]]:
+        preview = agent.ask("preview", {"verb": "start", "names": [vllm]})
+        return [(step["action"], step["service"]) for step in preview["steps"]]
+
+    wait_until(lambda: steps()[:2] == [("stop", xtts), ("start", vllm)], what="it is foreseen")
     (foreseen,) = [one for one in agent.ask("gpu")["services"] if one["service"] == vllm]
     assert (foreseen["evicts"], foreseen["start"]["code"]) == ([xtts], "gpu.would_evict")
 
@@ -190,8 +193,9 @@ def test_memory_that_does_not_come_back_keeps_the_next_one_waiting_and_is_named(
         make_agent, cards, service("leaky", cards, 14), service("voice", cards, 12)
     )
     pid = agent.service_pid(leaky)
-    agent.cli("stop", leaky, "--wait")
-    agent.cli("start", next_)
+    # Not by the command line: it may take longer to come up than the proof is waited for.
+    agent.ask("change", {"verb": "stop", "names": [leaky], "wait": True})
+    agent.ask("change", {"verb": "start", "names": [next_]})
     wait_until(lambda: reason(agent, next_) == "gpu.releasing", what="it waits for the proof")
     row = agent.wait_phase(next_, "blocked", within=60)
     assert row["reason"] == "gpu.no_room"
@@ -221,7 +225,7 @@ def test_who_is_busy_is_not_evicted_and_no_request_is_cut(make_agent: MakeAgent,
     )
     request.start()
     wait_until(lambda: card_of(agent)["owners"][0]["state"] == "busy")
-    agent.cli("start", other)
+    agent.ask("change", {"verb": "start", "names": [other]})  # while the request is answered
     row = agent.wait_phase(other, "blocked")
     assert (row["reason"], agent.row(vllm)["phase"]) == ("gpu.no_room", "ready")
     assert "busy" in row["sentence"]
@@ -355,9 +359,10 @@ def best_of(agent: RunningAgent, group: str) -> str | None:
 
 @pytest.mark.slow
 def test_an_order_and_an_eviction_survive_the_death_of_the_agent(
-    make_agent: MakeAgent, cards: Cards
+    make_agent: MakeAgent, cards: Cards, tmp_path: Path
 ):
     cards.add()
+    met = tmp_path / "met"
     voice, order = unique("voice"), unique("order")
     # By its name alone the one that was evicted would be first.
     services = {
@@ -365,7 +370,9 @@ def test_an_order_and_an_eviction_survive_the_death_of_the_agent(
         order: service("voice", cards, 14, activation="manual", rank=150),
     }
     argv = services[voice]["command"]
-    slow = f"trap 'sleep 4; kill $P; wait $P' TERM; {' '.join(argv)} & P=$!; wait $P"
+    # It ends only when the next agent has met it.
+    leave = f"while [ ! -e {met} ]; do sleep 0.1; done; kill $P; wait $P"
+    slow = f"trap '{leave}' TERM; {' '.join(argv)} & P=$!; wait $P"
     services[voice]["command"] = ["sh", "-c", slow]
     agent = agent_on(make_agent, cards, services).start()
     agent.wait_ready(voice)
@@ -374,6 +381,8 @@ def test_an_order_and_an_eviction_survive_the_death_of_the_agent(
     agent.wait_phase(voice, "stopping")
     agent.kill9()
     agent.start()
+    agent.wait_phase(voice, "stopping")
+    met.touch()
     agent.wait_ready(order, within=60)
     assert agent.row(voice)["phase"] == "blocked"
     assert "CUDA out of memory" not in agent.cli("logs", order).out

@@ -63,6 +63,8 @@ def test_each_verb_is_told_with_who_why_and_what_came_of_it(agent):
 
 def test_an_order_that_fails_says_so(make_agent: MakeAgent):
     never = {"command": ["false"], "restart": {"policy": "never"}, "activation": "manual"}
+    # Without a health check it counts as ready if its end is seen half a second late.
+    never["health"] = {"command": ["false"]}
     agent = make_agent({"broken": never}, sections=ALONE).start()
     started = time.monotonic()
     assert agent.cli("start", "broken", "--wait").code == 1

@@ -53,7 +53,8 @@ def test_a_switch_a_failure_and_the_way_back(make_agent: MakeAgent, consul: Cons
     assert done.json["result"] == "done"
     assert done.json["before"] == "org/first"
     assert llm.serves() == "org/second"
-    assert document(consul, agent, name) == {"model": "org/second"}
+    # What is ordered before Consul is met is written when it is.
+    wait_until(lambda: document(consul, agent, name) == {"model": "org/second"}, what="it is set")
     assert agent.cli("model", name, "org/second", "-o", "json").json["result"] == "already"
 
     failed = agent.cli("model", name, "org/bad", "--wait", "-o", "json")

@@ -8,19 +8,23 @@ from typing import Any
 
 import pytest
 
-from tests.e2e.containers import LOOP, boxed, container_of, on
+from tests.e2e.containers import boxed, container_of, on
 from tests.support.agent import RunningAgent, unique, wait_until
+from tests.support.children import free_port
 from tests.support.dockerd import DockerEngine
 
-SCRIPT = f'case "$$0" in org/bad) exit 3;; org/deaf) trap "" TERM;; esac; {LOOP}'
+SCRIPT = 'case "$$0" in org/bad) exit 3;; org/deaf) trap "" TERM;; esac; exec httpd -f -h /www -p '
 
 
 @pytest.fixture
 def switched(make_agent, engine: DockerEngine):
     """An agent with one service in a container of a fixed name, which runs the model org/first."""
     name = unique("ai-secretary-vllm")
+    port = free_port()
+    # Asked for its health: without, org/bad counts as ready if its end is seen half a second late.
     service = boxed(
-        *("sh", "-c", SCRIPT, "{param.model}"),
+        *("sh", "-c", f"{SCRIPT}127.0.0.1:{port}", "{param.model}"),
+        port=port,
         docker={"name": name},
         params={"model": {"default": "org/first"}},
         stop={"timeout": "8s", "pause": "0s"},

@@ -69,7 +69,10 @@ def world(consul_bin: str) -> Iterator[World]:
                 agent.wait_ready(*defined[name])
                 wait_until(lambda agent=agent: agent.ask("overview")["lease"]["state"] == "held")
             made = World(cluster, agents, clients)
-            wait_until(lambda: len(made.services("c")) == 7, what="everything is published")
+            wait_until(
+                lambda: [row["phase"] for row in made.services("c").values()] == ["ready"] * 7,
+                what="everything is published, and as ready",
+            )
             yield made
         finally:
             for agent in agents.values():
@@ -182,11 +185,18 @@ def test_a_service_of_another_node_is_held_and_released_from_here(world: World):
     assert world.clients["a"].raw("GET", "kv/lictor/desired/b/_holds/?keys").status == 404
     # It is over an order through KV, and it is the same person's to change.
     world.put("b/piper", {"state": "running", "by": "bert"})
-    end = (datetime.now(UTC) + timedelta(seconds=7)).replace(microsecond=0)
-    until = ("--until", end.isoformat())
-    again = a.cli("hold", "piper", "--node", "b", "--reason", "new disk", *until, "-o", "json")
+
+    def hold_until(seconds: int) -> tuple[datetime, Result]:
+        end = (datetime.now(UTC) + timedelta(seconds=seconds)).replace(microsecond=0)
+        until = ("--until", end.isoformat())
+        what = ("hold", "piper", "--node", "b", "--reason", "new disk", *until)
+        return end, a.cli(*what, "-o", "json")
+
+    end, again = hold_until(3600)
     assert again.json[0]["result"] == "done", again
     assert round(world.services("c")["b", "piper"]["until"]) == round(end.timestamp())
+    assert b.row("piper")["phase"] == "stopped"
+    end, _ = hold_until(6)  # it may be over before anybody has looked at it
     b.wait_ready("piper")  # it ends by itself, at its time, on its own host
     assert datetime.now(UTC) >= end
     world.forget("b/piper")
@@ -231,8 +241,9 @@ def _desired(row: dict[str, Any]) -> tuple[str, int]:
 
 def test_a_word_for_all_nodes_ends_at_its_time_on_each_of_them(world: World):
     for state, phases in (("maintenance", ("ready",)), ("stopped", ("stopped", "stopping"))):
-        end = datetime.now(UTC) + timedelta(seconds=4)
-        world.put("_all/piper", {"state": state, "by": "anna", "until": end.isoformat()})
+        order = {"state": state, "by": "anna"}
+        end = datetime.now(UTC) + timedelta(hours=1)
+        world.put("_all/piper", {**order, "until": end.isoformat()})
         for node in "ab":
             wait_until(
                 lambda n=node, s=state: world.agents[n].row("piper")["desired"] == s,
@@ -244,6 +255,9 @@ def test_a_word_for_all_nodes_ends_at_its_time_on_each_of_them(world: World):
             lambda wanted=ends: _desired(world.services("c")["a", "piper"]) == wanted,
             what="the end is shown on another node",
         )
+        # Only now may it come near: it could overtake us.
+        end = datetime.now(UTC) + timedelta(seconds=2)
+        world.put("_all/piper", {**order, "until": end.isoformat()})
         for node in "ab":
             wait_until(lambda n=node: world.agents[n].row("piper")["desired"] == "running")
             world.agents[node].wait_ready("piper")
@@ -302,6 +316,7 @@ def test_an_agent_that_dies_changes_nothing_for_the_others_and_is_shown_as_gone(
     a, b = world.agents["a"], world.agents["b"]
     pids = {name: a.service_pid(name) for name in ("piper", "redis")}
     running = b.service_pid("piper")
+    world.wait_phase("c", "b", "piper", "ready")  # as published: it is the last word of the dead
     b.kill9()
     died = time.monotonic()
     gone = wait_until(

@@ -37,13 +37,16 @@ def test_a_second_agent_waits_for_nothing_even_if_the_first_one_stands_still(
     before = agent.status()
     agent.configure({"one": service(child("ignore-term")), "other": plain()})
     up = ("up", "-c", str(agent.config))
-    second = [_waited(agent, *up)]
+    answers = [_waited(agent, *up) for _ in range(3)]
     agent.signal(signal.SIGSTOP)
-    second += [_waited(agent, *up) for _ in range(3)]
+    frozen = [_waited(agent, *up) for _ in range(3)]
     processes = agent.processes()
     agent.signal(signal.SIGCONT)
-    for waited, code, complaint in second:
-        assert waited < 0.5  # some milliseconds
+    for second in (answers, frozen):
+        # Some milliseconds. Who waits for the first agent does so each time, who waits for a slow
+        # disk does not.
+        assert min(waited for waited, _, _ in second) < 0.5
+    for _, code, complaint in answers + frozen:
         assert code == 1
         assert f"(pid {agent.pid})" in complaint
         assert "already runs" in complaint

@@ -127,7 +127,7 @@ def test_a_killed_service_is_critical_at_once_and_comes_back_by_itself(
     make_agent: MakeAgent, consul: ConsulServer
 ):
     name = unique("crash")
-    definition = web(restart={"backoff": "4s"})
+    definition = web(restart={"backoff": "10s"})  # long enough to look at it meanwhile
     definition["health"]["interval"] = "60s"  # only the supervisor can know it so soon
     agent = make_agent({name: definition}, consul=consul.http).start()
     catalog, entry_id = Catalog(consul), agent.entry_id(name)

@@ -101,7 +101,8 @@ def test_each_reason_why_it_does_not_run_is_one_true_sentence(
             "missing": service(["no-such-program-anywhere"], **wait),
             "text": service([str(text)], **wait),
             "homeless": service(child("good"), cwd=str(tmp_path / "nowhere"), **wait),
-            "fails": service(child("exit-now", count=9), **wait),
+            # Asked for its health: without, it counts as ready if its end is seen late.
+            "fails": service(child("exit-now", count=9), free_port(), **wait),
             "bold": web(),
         }
         agent = make_agent(services, consul=NO_CONSUL).start()
@@ -189,6 +190,7 @@ def test_the_engine_of_a_crashed_service_is_gone_before_the_next_one_starts(
     engine = service(child("engine", port=port, file=file), port, stop={"timeout": "1s"})
     agent = make_agent({"llm": engine}, consul=NO_CONSUL).start()
     agent.wait_ready("llm")
+    wait_until(lambda: text_of(file).split(), what="the engine says who it is")
     (first,) = (int(pid) for pid in text_of(file).split())
     os.kill(agent.service_pid("llm"), signal.SIGKILL)
     wait_until(lambda: len(text_of(file).split()) == 2, what="a second engine")

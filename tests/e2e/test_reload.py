@@ -96,6 +96,8 @@ def test_what_was_removed_and_still_stops_is_stopped_already_and_cannot_be_start
     assert (stopped["result"], stopped["phase"]) == ("already", "stopping")
     assert stopped["reason"] == "config.removed"
     with agent.command("stop", slow, "--wait", "-o", "json") as waiting:
+        assert waiting.stderr is not None
+        assert slow in waiting.stderr.readline()  # the agent has the order: what it waits for
         with pytest.raises(subprocess.TimeoutExpired):
             waiting.wait(2)  # it is no answer to say so before it has ended
         os.kill(pid, signal.SIGKILL)

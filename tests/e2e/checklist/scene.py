@@ -138,6 +138,38 @@ class Sampler:
         return self.samples > 0 and self.seen == {("passing",)}
 
 
+class Pauses:
+    """The moments in which the machine let nobody run, seen by a thread that only sleeps.
+
+    An agent that waits for Consul, or blocks, does not hold this thread up.
+    """
+
+    def __init__(self) -> None:
+        self._late: list[tuple[float, float]] = []  # when it was to wake, and when it woke
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        due = time.monotonic() + 0.02
+        while not self._end.wait(0.02):
+            woke = time.monotonic()
+            self._late.append((due, woke))
+            due = woke + 0.02
+
+    @contextmanager
+    def noted(self) -> Iterator[Pauses]:
+        thread = threading.Thread(target=self.run, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._end.set()
+            thread.join(20)
+
+    def between(self, began: float, ended: float) -> float:
+        """Seconds of this time (monotonic) in which the machine stood still."""
+        return sum(max(0.0, min(woke, ended) - max(due, began)) for due, woke in self._late)
+
+
 def seconds_until(truth: Callable[[], Any], *, within: float = 60.0, what: str = "") -> float:
     """How long it took until it was true."""
     began = time.monotonic()

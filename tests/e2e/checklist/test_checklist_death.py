@@ -54,7 +54,9 @@ def test_a_stop_that_the_agent_did_not_live_to_see_is_finished(
     make_agent: MakeAgent, own_consul: ConsulServer
 ):
     port = free_port()
-    slow = service(child("slow-term", port=port, seconds=3))
+    # Long enough that the agent dies in the middle of it, and it is not killed for its slowness.
+    stop = {"timeout": "20s", "pause": "0s"}
+    slow = service(child("slow-term", port=port, seconds=8), stop=stop)
     scene = make_scene(make_agent, own_consul, services={unique("slow"): slow}).started()
     pid = scene.agent.service_pid(scene.name)
     assert scene.agent.cli("stop", scene.name).code == 0

@@ -111,7 +111,10 @@ def test_an_exit_is_critical_at_once_and_who_gives_up_stays_visible(
     ]
     note("seconds between an end and the next start", ", ".join(f"{d:.1f}" for d in delays))
     assert len(delays) == 4
-    assert delays[-1] > delays[-2] > delays[-3]
+    # A timer may be late and is never early, so each can be held to twice the one before only from
+    # below. Half a second first, less a tenth: 0.45 s, a little less for the journal's own delay.
+    # One that was ready for ten seconds, as on a busy machine, is started at once the first time.
+    assert all(d >= least for d, least in zip(delays[1:], (0.4, 0.8, 1.6), strict=True)), delays
     assert "cannot load" in row["sentence"] + str(row["last_error"])
     checks = scene.catalog.checks(scene.name, scene.id())
     assert checks["lictor"][0] == "critical"

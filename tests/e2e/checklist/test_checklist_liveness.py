@@ -12,7 +12,7 @@ import pytest
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.world import Catalog
 from tests.support.agent import RunningAgent, unique, wait_until
-from tests.support.children import free_port
+from tests.support.children import free_port, text_of
 from tests.support.consul import ConsulServer
 
 pytestmark = pytest.mark.consul
@@ -79,6 +79,9 @@ def test_a_server_too_busy_to_answer_is_left_to_its_work(
 ):
     agent, name = model
     pid = agent.service_pid(name)
+    # Two looks show that its counters move; before that its silence counts as any other's.
+    asked = mood.with_name("mood.asked")
+    wait_until(lambda: len(text_of(asked).splitlines()) >= 2, what="its counters are looked at")
     mood.write_text("3 deaf")
     wait_until(lambda: agent.row(name)["health"] == "critical", what="it is seen to be silent")
     time.sleep(8)

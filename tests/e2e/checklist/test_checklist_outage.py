@@ -12,7 +12,7 @@ from typing import Any
 import psutil
 import pytest
 
-from tests.e2e.checklist.scene import Note, Proxied, Scene, make_scene, seconds_until
+from tests.e2e.checklist.scene import Note, Pauses, Proxied, Scene, make_scene, seconds_until
 from tests.e2e.conftest import MakeAgent
 from tests.e2e.world import Catalog, web
 from tests.support.agent import RunningAgent, unique, wait_until
@@ -34,15 +34,19 @@ def sockets_of(agent: RunningAgent) -> int:
 
 
 def slowest_answer(scene: Scene, seconds: float) -> float:
-    """The longest that the agent took to say how things are, asked again and again."""
-    end, slowest = time.monotonic() + seconds, 0.0
-    while time.monotonic() < end:
-        began = time.monotonic()
-        scene.agent.ask("overview")
-        scene.agent.status()
-        slowest = max(slowest, time.monotonic() - began)
-        time.sleep(0.25)
-    return round(slowest, 3)
+    """The longest that the agent took to say how things are, asked again and again.
+
+    What the machine held up is not the agent's slowness and does not count.
+    """
+    end, asked = time.monotonic() + seconds, []
+    with Pauses().noted() as pauses:
+        while time.monotonic() < end:
+            began = time.monotonic()
+            scene.agent.ask("overview")
+            scene.agent.status()
+            asked.append((began, time.monotonic()))
+            time.sleep(0.25)
+    return round(max(done - began - pauses.between(began, done) for began, done in asked), 3)
 
 
 @pytest.mark.checklist(
@@ -101,14 +105,14 @@ def test_a_consul_that_came_back_empty_is_filled_again_within_seconds(
     took = seconds_until(lambda: all_passing(scene))
     note("seconds until all are registered and pass", took)
     assert took < SOON  # aimed at 5; the machine may be busy
-    path = f"lictor/desired/{scene.agent.node}/{scene.name}"
-    wait_until(lambda: own_consul.get_kv(path), what="the document is back")
-    assert json.loads(own_consul.get_kv(path) or "")["by"] == "anna"
-    assert own_consul.get_kv(f"lictor/desired/{scene.agent.node}/_lictor")
+    folder = f"lictor/desired/{scene.agent.node}"
+    # It is written last: whoever sees it sees all.
+    wait_until(lambda: own_consul.get_kv(f"{folder}/_lictor"), what="the sentinel is back")
+    assert json.loads(own_consul.get_kv(f"{folder}/{scene.name}") or "")["by"] == "anna"
     assert scene.pids() == pids
     assert scene.restarts() == 0
     assert {scene.agent.row(name)["flaps"] for name in scene.names} == {0}
-    assert "desired.restored" in scene.journal()
+    wait_until(lambda: "desired.restored" in scene.journal(), what="the journal tells of it")
 
 
 @pytest.mark.checklist(

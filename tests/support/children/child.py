@@ -8,7 +8,7 @@ broken test leaves nothing for ever.
 """
 
 # Printing is what these do, and pathlib alone would double the time they take to come up.
-# ruff: noqa: T201, PTH109, PTH123, PTH208
+# ruff: noqa: T201, PTH109, PTH110, PTH123, PTH208
 
 import contextlib
 import fcntl
@@ -292,8 +292,12 @@ def no_port(_options):
 
 
 def slow_start(options):
-    """Opens its port only after `--seconds`: a model that loads."""
-    time.sleep(options.seconds)
+    """Opens its port only after `--seconds`, or once `--file` is there: a model that loads."""
+    if options.file:
+        while not os.path.exists(options.file):
+            time.sleep(0.02)
+    else:
+        time.sleep(options.seconds)
     good(options)
 
 
@@ -324,11 +328,17 @@ def flap_health(options):
 
 
 def turn_bad(options):
-    """Answers 200 for `--seconds`, and 500 from then on."""
-    begun = time.monotonic()
+    """Answers 200 for `--seconds`, or until USR1 comes, and 500 from then on."""
+    end = time.monotonic() + options.seconds
+
+    def enough(*_):
+        nonlocal end
+        end = time.monotonic()
+
+    signal.signal(signal.SIGUSR1, enough)
 
     def reply(connection):
-        well = time.monotonic() - begun < options.seconds
+        well = time.monotonic() < end
         connection.sendall(answer(b"200 OK" if well else b"500 Internal Server Error"))
 
     serve(options.port, reply)

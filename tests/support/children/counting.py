@@ -2,6 +2,7 @@
 
 `counting.py PORT FILE`. The file holds two words: requests in flight, and `works`, `stuck` or `deaf`:
 tokens come; none comes and the health URL answers all the same; tokens come and it does not.
+`FILE.asked` gets a line for each look at the counters.
 """
 
 from __future__ import annotations
@@ -33,6 +34,9 @@ class Face(BaseHTTPRequestHandler):
         self.send_response(200)
         self.end_headers()
         self.wfile.write(body.encode())
+        if self.path == "/metrics":
+            with Path(sys.argv[2] + ".asked").open("a", encoding="utf-8") as asked:
+                asked.write("asked\n")
 
     def log_message(self, *_: object) -> None:
         """Say nothing."""
