@@ -113,7 +113,7 @@ def test_progress_on_a_terminal_is_one_line_redrawn(agent, env):
         }
         for i in range(3)
     ]
-    agent(change=Stream(items, [result()], pause=0.1))
+    agent(change=Stream(items, [result()]))
     code, shown = at_terminal(["start", "piper", "--wait"], env, columns=80)
     assert code == 0
     assert shown.count("\x1b[1F") == 3  # two redraws and the removal
@@ -123,10 +123,10 @@ def test_progress_on_a_terminal_is_one_line_redrawn(agent, env):
 
 def test_the_clock_on_a_terminal_moves_while_the_agent_says_nothing(agent, env):
     item = {"service": "piper", "phase": "starting", "sentence": "It loads.", "elapsed": 7.0}
-    agent(wait=Stream([item], [result()], pause=1.6))
+    agent(wait=Stream([item], [result()], pause=4))
     _, shown = at_terminal(["wait", "piper"], env)
     assert "7 s" in shown
-    assert "8 s" in shown
+    assert any(f"{later} s" in shown for later in (8, 9, 10, 11))
 
 
 def test_more_services_than_the_terminal_has_lines_are_counted(agent, env):

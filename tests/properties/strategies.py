@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from hypothesis import strategies as st
@@ -67,8 +68,8 @@ def wanted(draw) -> dict[ServiceKey, DesiredService]:
 
 
 @st.composite
-def states(draw, key: ServiceKey) -> ServiceState:
-    phase = draw(st.sampled_from(Phase))
+def states(draw, key: ServiceKey, phases: Iterable[Phase] = Phase) -> ServiceState:
+    phase = draw(st.sampled_from(tuple(phases)))
     fingerprint = ServiceSpec(key=key, command=(draw(st.sampled_from(["one", "two"])),))
     return ServiceState(
         phase=phase,
@@ -85,9 +86,9 @@ def states(draw, key: ServiceKey) -> ServiceState:
 
 
 @st.composite
-def actual(draw) -> dict[ServiceKey, ServiceState]:
+def actual(draw, phases: Iterable[Phase] = Phase) -> dict[ServiceKey, ServiceState]:
     chosen = draw(st.lists(keys, unique=True))
-    return {key: draw(states(key)) for key in chosen}
+    return {key: draw(states(key, phases)) for key in chosen}
 
 
 # --- documents ---------------------------------------------------------------------------------

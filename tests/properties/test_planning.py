@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from hypothesis import assume, given
+from hypothesis import given
 from hypothesis import strategies as st
 
 from lictor.core.model.desired import DesiredState
@@ -124,10 +124,14 @@ def _acted(action: Action, wanted, state: ServiceState, now: float) -> ServiceSt
     return lifecycle.ready(up, now=now)
 
 
-@given(made.wanted(), made.actual())
+#: Without those that somebody else, or nobody, brings to an end. (Drawn so, as most worlds have one.)
+_OURS_TO_END = tuple(
+    phase for phase in Phase if phase not in {Phase.STARTING, Phase.STOPPING, Phase.UNKNOWN}
+)
+
+
+@given(made.wanted(), made.actual(_OURS_TO_END))
 def test_acting_on_plans_comes_to_an_end_where_everything_is_as_wanted(wanted, actual):
-    assume(all(s.phase not in {Phase.STOPPING, Phase.UNKNOWN} for s in actual.values()))
-    assume(all(s.phase is not Phase.STARTING for s in actual.values()))
     actual = {**{key: ServiceState() for key in wanted}, **actual}
     for step in range(40):
         todo = plan(wanted, actual, 1000.0 + step).actions

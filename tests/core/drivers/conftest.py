@@ -6,6 +6,7 @@ offers: by group, session and mark alone, and with cgroups of either version.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import time
@@ -46,7 +47,8 @@ def agent_id() -> Iterator[str]:
     deadline = time.monotonic() + 10
     while (pids := marked(name)) and time.monotonic() < deadline:
         for pid in pids:
-            os.kill(pid, signal.SIGKILL)
+            with contextlib.suppress(ProcessLookupError):  # it ended by itself
+                os.kill(pid, signal.SIGKILL)
         time.sleep(0.01)
     for found in GROUNDS.values():
         Cells(name, found).tidy()

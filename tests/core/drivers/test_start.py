@@ -211,7 +211,9 @@ async def test_a_service_runs_as_its_user_with_its_groups_and_home(spec, agent_i
 @pytest.mark.skipif(not ROOT, reason="only root can change users")
 async def test_a_service_of_another_user_is_stopped_like_any_other(driver, spec, agent_id):
     running = await driver.start(spec(("sleep", "60"), user="nobody", cwd="/"))
-    assert Path(f"/proc/{running.identity.pid}").stat().st_uid == pwd.getpwnam("nobody").pw_uid
+    folder, nobody = Path(f"/proc/{running.identity.pid}"), pwd.getpwnam("nobody").pw_uid
+    # (root's until the kernel is done with the exec)
+    await eventually(lambda: folder.stat().st_uid == nobody)
     assert (await running.stop(QUICK)).exit == Exit(signal=15)
     assert marked(agent_id) == []
 

@@ -240,7 +240,7 @@ async def test_many_services_stop_together_and_no_descriptor_is_left(driver, spe
     reports = await asyncio.gather(*(one.stop(GENEROUS) for one in started))
     assert {report.exit for report in reports} == {Exit(signal=15)}
     assert marked(agent_id) == []
-    assert open_fds() == before
+    await eventually(lambda: open_fds() == before)
 
 
 async def test_stopping_one_service_leaves_its_neighbour_alone(driver, spec, agent_id, tmp_path):

@@ -111,7 +111,9 @@ def test_open_connections_are_counted_and_listeners_are_none(monkeypatch, how):
         listener.listen()
         port = listener.getsockname()[1]
         assert ports.connections([port]) == {port: 0}
-        with socket.create_connection(("127.0.0.1", port)) as near:
+        # (bound: a number that `connect` chose may be another connection's as well)
+        bound = ("127.0.0.1", 0)
+        with socket.create_connection(("127.0.0.1", port), source_address=bound) as near:
             far, _ = listener.accept()
             with far:
                 mine = near.getsockname()[1]

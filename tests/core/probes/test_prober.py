@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import signal
 import subprocess
 import time
 from collections.abc import Callable, Iterator
@@ -27,9 +28,18 @@ async def prober():
 
 
 @pytest.fixture
-def serve() -> Iterator[Serve]:
+def running() -> Iterator[list[subprocess.Popen[bytes]]]:
+    """The children of `serve`, which end with the test."""
+    started: list[subprocess.Popen[bytes]] = []
+    yield started
+    for one in started:
+        one.kill()
+        one.wait()
+
+
+@pytest.fixture
+def serve(running) -> Serve:
     """Run a bad child on a free port; returns the port once it is open."""
-    running: list[subprocess.Popen[bytes]] = []
 
     def start(name: str, **options: object) -> int:
         port = free_port()
@@ -37,17 +47,17 @@ def serve() -> Iterator[Serve]:
         wait_open(port)
         return port
 
-    yield start
-    for one in running:
-        one.kill()
-        one.wait()
+    return start
+
+
+def is_open(port: int) -> bool:
+    # Looked up in the kernel's table: a connection would be one of those the child answers badly.
+    return f":{port:04X} 00000000:0000 0A" in Path("/proc/net/tcp").read_text()
 
 
 def wait_open(port: int) -> None:
-    # Looked up in the kernel's table: a connection would be one of those the child answers badly.
-    line = f":{port:04X} 00000000:0000 0A"
     deadline = time.monotonic() + 20
-    while line not in Path("/proc/net/tcp").read_text():
+    while not is_open(port):
         assert time.monotonic() < deadline
         time.sleep(0.01)
 
@@ -103,10 +113,11 @@ async def test_nobody_on_the_port_is_a_refused_connection(prober):
     assert (result.passed, result.output) == (False, "TCP connect: connection refused")
 
 
-async def test_a_port_that_closes_later_is_noticed(prober, serve):
-    port = serve("close-port", seconds=1)
+async def test_a_port_that_closes_later_is_noticed(prober, serve, running):
+    port = serve("close-port", seconds=60)
     assert (await prober.probe(http(port))).passed
-    await asyncio.sleep(1.2)
+    running[-1].send_signal(signal.SIGUSR1)
+    await eventually(lambda: not is_open(port))
     assert (await prober.probe(http(port))).output == "connection refused"
 
 

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import threading
+import time
 import uuid
 from collections.abc import Callable
+from typing import Self
 
 import pytest
 
@@ -35,6 +38,36 @@ class Ears:
     def found(self, key) -> bool:
         self.strays.append(str(key))
         return self.knows
+
+
+class Pauses:
+    """The longest pause of a thread that only sleeps: what this machine does to anybody."""
+
+    def __init__(self) -> None:
+        self.longest = 0.0
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._run)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _run(self) -> None:
+        last, done = time.monotonic(), False
+        while not done:
+            done = self._done.wait(0.02)
+            now = time.monotonic()
+            self.longest, last = max(self.longest, now - last), now
+
+
+@pytest.fixture
+def last_words(monkeypatch) -> None:
+    """An exit waits for the last lines as long as they take: it ends when they are there."""
+    monkeypatch.setattr("lictor.core.drivers.docker.running._LAST_WORDS", 20.0)
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ async def test_results_and_errors_come_back(release):
 
 
 async def test_a_call_that_hangs_is_given_up_while_the_loop_goes_on(release):
-    workers = Workers(1, "t")
+    workers = Workers(2, "t")
     ticks = 0
 
     async def tick() -> None:
@@ -39,9 +39,12 @@ async def test_a_call_that_hangs_is_given_up_while_the_loop_goes_on(release):
             ticks += 1
 
     ticking = asyncio.create_task(tick())
+    hanging = asyncio.create_task(workers.run(lambda: release.wait(60), None))
+    await until(lambda: ticks > 5)
+    assert not hanging.done()
     with pytest.raises(TimeoutError):
-        await workers.run(lambda: release.wait(60), 0.3)
-    assert ticks > 5
+        await soon(workers.run(lambda: release.wait(60), 0.3))
+    hanging.cancel()
     ticking.cancel()
     workers.close()
 
