@@ -30,6 +30,17 @@ WRAPPERS = {
     "direct._row": ("", 1),
 }
 
+#: Modules whose errors nobody renders, each with why.
+ENGLISH_ONLY = {
+    "program": "raised inside a program of somebody else's, which gets Python's exceptions",
+    "program_input": "the same",
+    "background_loop": "the same",
+    "embedded_acl": "its message becomes a parameter of the reason why our own Consul is not there",
+}
+
+#: Errors whose kind has a sentence of its own (`worded.record`), or that carry a reason apart.
+SAID_BY_THEIR_KIND = {"NoLeader", "StartFailed", "InstallFailed", "Problem"}
+
 _SCRIPT = {"ru": re.compile(r"[а-яё]", re.IGNORECASE), "zh": re.compile(r"[\u4e00-\u9fff]")}
 
 
@@ -257,6 +268,23 @@ def test_a_failure_of_consul_has_a_sentence():
     known = load("en", "reasons")
     assert {kind.code for kind in kinds} - set(known) == set()
     assert {name for kind in kinds for name, _ in fields(known[kind.code])} <= {"message"}
+
+
+def test_an_error_is_raised_with_its_reasons_and_not_in_english_alone():
+    """Of those that a person meets; `say` is the command line's own voice."""
+    kinds = {name for name, kind in vars(errors).items() if isinstance(kind, type)}
+    kinds |= {"DoorError", "NotSignedIn", "NoSuchPage", "TooManyTries", "BadRequestBody"}
+    kinds |= {"WrongDoor", "Busy", "TooManyStreams", "NotInConsul", "NoSuchLog", "BadAddress"}
+    found = {
+        f"{path}:{node.lineno}"
+        for path, tree in package_trees()
+        if Path(path).stem not in ENGLISH_ONLY and "testing" not in Path(path).parts
+        for node in calls(tree)
+        if called(node) in kinds - SAID_BY_THEIR_KIND
+        and node.args
+        and isinstance(node.args[0], ast.Constant | ast.JoinedStr)
+    }
+    assert found == set()
 
 
 def test_no_sentence_is_left_over():

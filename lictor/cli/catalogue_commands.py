@@ -18,7 +18,7 @@ from lictor.cli.options import command, data_command
 from lictor.cli.output import Column, emit, show_table, talk, warn, write
 from lictor.cli.paint import clean, color_on, cut, painted, watched
 from lictor.cli.words import language, say
-from lictor.core.errors import InstallFailed, OperationFailed
+from lictor.core.locales import render
 
 _BAR = 30  # cells of a progress bar
 _REDRAW = 0.1  # seconds between two pictures of it
@@ -87,26 +87,14 @@ def install(names: tuple[str, ...], config: str | None) -> int:
 
     def told(reason: Any) -> None:
         bar.clear()
-        talk(clean(_said(reason.code, dict(reason.params), reason.code)))
+        talk(clean(render(reason.code, reason.params, language=language())))
 
     try:
         wiring.install(names, config, told, bar)
-    except InstallFailed as error:
-        text = _said(error.reason_code, dict(error.params), error.message)
-        raise OperationFailed(text, code=error.reason_code) from error
     finally:
         bar.clear()
     talk(say("install.next", names=" ".join(names)))
     return 0
-
-
-def _said(code: str, params: dict[str, Any], otherwise: str) -> str:
-    """A reason in the person's language."""
-    from lictor.core.locales import catalogue, render
-
-    if code not in catalogue(language(), "reasons"):
-        return otherwise
-    return render(code, params, language=language())
 
 
 class Bar:

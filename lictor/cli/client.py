@@ -2,7 +2,7 @@
 
 The wire is newline-delimited JSON. We send `{"op": ..., "args": {...}}`; the agent answers with any
 number of `{"item": {...}}` and then exactly one `{"ok": result}` or `{"error": {code, message, hint,
-exit_code}}`. Only the standard library is used, because every command pays for what is imported
+exit_code, reasons, hint_reasons}}`; the last two say the texts as codes. Only the standard library is used, because every command pays for what is imported
 here. Nothing in this module retries: a command that was cut off may have been carried out.
 """
 
@@ -266,7 +266,7 @@ def _said(error: object) -> AgentSaid:
     valid = isinstance(exit_code, int) and not isinstance(exit_code, bool) and 0 < exit_code < 256
     return AgentSaid(
         sentence({**told, "sentence": told.get("message")}) or str(told.get("code") or "error"),
-        hint=str(told.get("hint") or ""),
+        hint=sentence({"sentence": told.get("hint"), "reasons": told.get("hint_reasons")}),
         code=str(told.get("code") or "error"),
         exit_code=exit_code if valid and isinstance(exit_code, int) else 1,
     )

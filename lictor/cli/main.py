@@ -94,31 +94,19 @@ def _invoke(argv: list[str]) -> int:
 
 
 def _usage(error: ClickUsageError) -> int:
+    from lictor.cli.usage import usage_text
     from lictor.cli.words import say
 
     hint = ""
     if error.ctx is not None:
         hint = say("hint.usage", command=f"{error.ctx.command_path} --help")
-    return _say_error(_usage_text(error), hint, 2)
-
-
-def _usage_text(error: ClickUsageError) -> str:
-    """The complaint of click in the person's language, for the kinds that people meet."""
-    import click
-
-    from lictor.cli.words import say
-
-    if isinstance(error, click.NoSuchOption):
-        near = ", ".join(error.possibilities or ())
-        key = "usage.no_option_near" if near else "usage.no_option"
-        return say(key, option=error.option_name, near=near)
-    if isinstance(error, click.MissingParameter) and error.param is not None:
-        return say("usage.missing", what=error.param.human_readable_name)
-    return error.format_message()
+    return _say_error(usage_text(error), hint, 2)
 
 
 def _lictor_error(error: LictorError) -> int:
-    return _say_error(error.message, error.hint, error.exit_code)
+    from lictor.cli.words import of_error
+
+    return _say_error(*of_error(error), error.exit_code)
 
 
 def _say_error(message: str, hint: str, code: int) -> int:

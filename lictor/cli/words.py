@@ -10,9 +10,13 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 from lictor.core.locales import catalogue, duration, language_from, render, text
+from lictor.core.worded import record
+
+if TYPE_CHECKING:
+    from lictor.core.errors import LictorError
 
 #: A letter of each language, to see whether a stream can show it.
 _LETTERS = {"ru": "ж", "zh": "中"}
@@ -61,6 +65,15 @@ def sentence(row: Mapping[str, Any]) -> str:
         return sent or str(row.get("reason") or "")
     gap = "" if wanted == "zh" else " "
     return gap.join(one for one in said if one)
+
+
+def of_error(error: LictorError) -> tuple[str, str]:
+    """Message and hint of an error in the person's language; in English where it has no other."""
+    said = record(error)
+    return (
+        sentence({"sentence": error.message, "reasons": said["reasons"]}),
+        sentence({"sentence": error.hint, "reasons": said["hint_reasons"]}),
+    )
 
 
 def _translated(part: object, wanted: str) -> str | None:

@@ -16,11 +16,16 @@ from typing import TypeAlias
 from urllib.parse import urlsplit
 
 from lictor.core.errors import ConsulError
+from lictor.core.model.reason import Reason, because
+from lictor.core.worded import worded
 
 #: Gives the token for the next call; asked each time, so that a rotated token is used at once.
 TokenProvider: TypeAlias = Callable[[], str | None]
 
 _DEFAULT_PORTS = {"http": 8500, "https": 443}
+
+#: What may be wrong with a file that should hold a token and can be read.
+_EMPTY, _NO_TEXT, _TOO_MUCH = "it is empty", "it is no text", "it holds more than a token"
 
 
 class BadAddress(ConsulError):
@@ -57,22 +62,23 @@ class ConsulAddress:
             parts = urlsplit(raw)
             port = parts.port
         except ValueError as error:
-            raise _bad(text, str(error)) from error
+            unreadable = because("address.unreadable", address=text, why=str(error))
+            raise _bad(unreadable) from error
         if parts.scheme not in _DEFAULT_PORTS:
-            raise _bad(text, f"{parts.scheme!r} is not http, https or unix")
+            raise _bad(because("address.scheme", address=text, scheme=parts.scheme))
         if not parts.hostname or port == 0:
-            raise _bad(text, "it names no host" if port != 0 else "0 is no port")
+            raise _bad(because("address.no_host" if port != 0 else "address.no_port", address=text))
         if parts.username or parts.password or parts.query or parts.fragment:
-            raise _bad(text, "only scheme, host and port belong here")
+            raise _bad(because("address.extra", address=text))
         if parts.path not in {"", "/"}:
-            raise _bad(text, "a path is not supported")
+            raise _bad(because("address.path", address=text))
         return cls(parts.scheme, parts.hostname, port or _DEFAULT_PORTS[parts.scheme])
 
     @classmethod
     def _unix(cls, raw: str) -> ConsulAddress:
         path = raw.removeprefix("unix://")
         if not path.startswith("/"):
-            raise _bad(raw, "the path of a socket begins with /")
+            raise _bad(because("address.socket", address=raw))
         return cls("http", "localhost", 80, path)
 
     @property
@@ -91,11 +97,8 @@ class ConsulAddress:
         return f"unix://{self.socket}" if self.socket else self.base
 
 
-def _bad(text: str, why: str) -> BadAddress:
-    return BadAddress(
-        f"The Consul address {text!r} cannot be used: {why}.",
-        hint="Write it as http://127.0.0.1:8500, https://host:8501 or unix:///run/consul.sock.",
-    )
+def _bad(why: Reason) -> BadAddress:
+    return worded(BadAddress, why, hint=because("next.address_form"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,12 +140,17 @@ def _bad_tls(error: OSError, *paths: str) -> BadAddress:
         except IsADirectoryError:  # as a path of authorities may be
             pass
         except OSError as missing:
-            return BadAddress(f"The TLS file {path} cannot be used: {missing.strerror}.")
-    named = " with ".join(filter(None, paths))
+            why = missing.strerror or str(missing)
+            return worded(BadAddress, because("tls.file", path=path, why=why))
+    path, key = (*filter(None, paths), "", "")[:2]
     if isinstance(error, ssl.SSLError):
-        why = "it holds no certificate or key that fits"
-        return BadAddress(f"The TLS file {named} cannot be used: {why} ({error.reason or error}).")
-    return BadAddress(f"The TLS file {named} cannot be used: {error.strerror or error}.")
+        why = error.reason or str(error)
+        unfit = because("tls.unfit_pair" if key else "tls.unfit", path=path, key=key, why=why)
+        return worded(BadAddress, unfit)
+    why = error.strerror or str(error)
+    return worded(
+        BadAddress, because("tls.pair" if key else "tls.file", path=path, key=key, why=why)
+    )
 
 
 @dataclass(slots=True)
@@ -170,14 +178,25 @@ class TokenFile:
             self.trouble = error.strerror or str(error)
             self._stamp = None
         except UnicodeDecodeError:
-            self.trouble = "it is no text"
+            self.trouble = _NO_TEXT
         return self._token
+
+    def told(self) -> Reason:
+        """`trouble` as a reason."""
+        path = str(self.path)
+        if self.trouble == _EMPTY:
+            return because("token.file_empty", path=path)
+        if self.trouble == _NO_TEXT:
+            return because("token.file_not_text", path=path)
+        if self.trouble == _TOO_MUCH:
+            return because("token.file_too_much", path=path)
+        return because("token.file", path=path, why=self.trouble)
 
     def _take(self, text: str) -> None:
         if not text:
-            self.trouble = "it is empty"
+            self.trouble = _EMPTY
         elif len(text.split()) > 1 or not (text.isascii() and text.isprintable()):
-            self.trouble = "it holds more than a token"  # no HTTP header could carry it
+            self.trouble = _TOO_MUCH  # no HTTP header could carry it
         else:
             self.trouble, self._token = "", text
 

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 from lictor.consul_integration.client import ConsulClient
 from lictor.core.errors import ConsulTimeout, ConsulUnreachable
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 T = TypeVar("T")
 
@@ -68,7 +70,7 @@ class BackgroundLoop:
     def _ensure(self) -> _Running:
         with self._lock:
             if self._closed:
-                raise ConsulUnreachable("The connection to Consul was closed by us.")
+                raise worded(ConsulUnreachable, because("contact.closed"))
             # When Python ends, loops end before what was registered with `atexit` earlier than they.
             known = self._running
             if known is not None and known.pid == os.getpid() and known.end.alive:

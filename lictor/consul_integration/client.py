@@ -28,6 +28,8 @@ from lictor.consul_integration.endpoints import Endpoints
 from lictor.consul_integration.failures import AclDisabled
 from lictor.consul_integration.transport import Answer, Limits, Params, Transport
 from lictor.core.errors import Conflict, Forbidden, Garbage, NotFound
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 #: Consul's own limit of operations in one transaction (65 are answered 413; measured on 1.8.7).
 TXN_OPERATIONS = 64
@@ -107,7 +109,7 @@ class ConsulClient:
 
         def meaning(answer: Answer) -> Any:
             if answer.code == 404:
-                raise NotFound(f"Consul has no {path}.")
+                raise worded(NotFound, because("reply.not_found", path=path))
             return json.loads(answer.body) if answer.body.strip() else None
 
         data = None if body is None else json.dumps(body)
@@ -140,19 +142,14 @@ class ConsulClient:
 
     def _no_token(self) -> Forbidden:
         if isinstance(self._token, TokenFile) and self._token.trouble:
-            path, why = self._token.path, self._token.trouble
-            error = Forbidden(
-                f"The token file {path} cannot be used: {why}.",
-                hint="Consul has access control on, so Lictor needs a token.",
-            )
-            error.code = "consul.token_file"
-            return error
-        error = Forbidden(
-            "Consul has access control on, and Lictor has no token.",
-            hint="Set CONSUL_HTTP_TOKEN or CONSUL_HTTP_TOKEN_FILE.",
+            needed = because("next.token_needed")
+            return worded(Forbidden, self._token.told(), hint=needed, code="consul.token_file")
+        return worded(
+            Forbidden,
+            because("consul.no_token"),
+            hint=because("next.token_variables"),
+            code="consul.no_token",
         )
-        error.code = "consul.no_token"
-        return error
 
     async def server_ids(self) -> frozenset[str]:
         """Node ids of the servers: all of them new means that the cluster lost its state.
@@ -387,7 +384,7 @@ def _index(text: object) -> int:
     try:
         return int(str(text))
     except ValueError as error:
-        raise Garbage(f"Consul's index is no number: {text!r}") from error
+        raise worded(Garbage, because("reply.index", index=str(text))) from error
 
 
 def _kv_item(item: Mapping[str, Any]) -> KvItem:
@@ -397,12 +394,12 @@ def _kv_item(item: Mapping[str, Any]) -> KvItem:
         created = int(item["CreateIndex"])
         return KvItem(key, value, index, str(item.get("Session") or ""), created)
     except (LookupError, TypeError, ValueError) as error:
-        raise Garbage("An item of Consul's KV answer makes no sense.") from error
+        raise worded(Garbage, because("reply.item")) from error
 
 
 def _mapping(value: object, what: str) -> Mapping[str, Any]:
     if not isinstance(value, dict):
-        raise Garbage(f"Consul's answer to {what} is not an object.")
+        raise worded(Garbage, because("reply.not_object", what=what))
     return value
 
 
@@ -412,5 +409,5 @@ def _nested(value: object, what: str) -> Mapping[str, Mapping[str, Any]]:
 
 def _mappings(value: object, what: str) -> list[Mapping[str, Any]]:
     if not isinstance(value, list):
-        raise Garbage(f"Consul's answer to {what} is not a list.")
+        raise worded(Garbage, because("reply.not_list", what=what))
     return [_mapping(inner, what) for inner in value]

@@ -44,6 +44,7 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.model.secret import shown_document
 from lictor.core.model.spec import ParamSpec
 from lictor.core.ports import DesiredChange
+from lictor.core.worded import worded
 
 Restore: TypeAlias = Literal["auto", "never"]
 
@@ -154,7 +155,7 @@ class KvDesired:
         """
         where = node or self.node
         if where != ALL_NODES and not is_label(where):
-            raise BadRequest(f"{where!r} is no name of a node.")
+            raise worded(BadRequest, because("ask.node_name", node=where))
         if where == self.node and self._lease is not None:
             self._lease.require()
         path = self._key(where, str(key))
@@ -168,12 +169,13 @@ class KvDesired:
             pause = min(_LONGEST_PAUSE, 0.01 * 2**attempt)
             await asyncio.sleep(random.random() * pause)  # noqa: S311 - not a secret
         theirs = await self._client.kv_get(path)
-        raise Conflict(
-            f"The document of {key} was changed by others all the time. It says"
-            f" {shown_document(theirs.value if theirs is not None else None)};"
-            f" it was to say {shown_document(text)}.",
-            hint="Nothing was written: look at both, and order it again.",
+        contended = because(
+            "desired.contended",
+            service=str(key),
+            theirs=shown_document(theirs.value if theirs is not None else None),
+            ours=shown_document(text),
         )
+        raise worded(Conflict, contended, hint=because("next.order_again"))
 
     def _edited(
         self, item: KvItem | None, change: DesiredChange, where: str, key: ServiceKey
@@ -198,7 +200,7 @@ class KvDesired:
     async def order_hold(self, order: HoldOrder, *, node: str) -> None:
         """Order a hold of another node's agent; `BadRequest` for a node that cannot be one."""
         if not is_label(node):
-            raise BadRequest(f"{node!r} is no name of a node.")
+            raise worded(BadRequest, because("ask.node_name", node=node))
         path = self._key(node, f"{HOLDS}{order.key}")
         await self._client.kv_put(path, hold_text(order, mark=uuid.uuid4().hex))
 

@@ -26,8 +26,10 @@ from lictor.consul_integration.watch import Pace, Watch
 from lictor.core.errors import Forbidden, Garbage, NotFound
 from lictor.core.model.access import Rule
 from lictor.core.model.known import Unknown
+from lictor.core.model.reason import because
 from lictor.core.model.state import Health
 from lictor.core.ports import Instance
+from lictor.core.worded import worded
 
 #: Questions under way at a time; below the pool's size, so that other calls are not held up.
 _CONCURRENCY = 4
@@ -83,11 +85,11 @@ class ConsulDiscovery:
             return
         if lacking:
             await self._client.check_token()  # none at all is said as such
-            rule = " and ".join(f"`{each.hcl}`" for each in lacking)
-            raise Forbidden(
-                f"Consul does not show it to our token, which lacks the rule {rule}.",
-                hint="`lictor generate consul` prints the whole policy.",
+            rule, other = (*(each.hcl for each in lacking), "")[:2]
+            hidden = because(
+                "token.lacks_rules" if other else "token.lacks_rule", rule=rule, other=other
             )
+            raise worded(Forbidden, hidden, hint=because("next.policy"))
 
     async def changes(
         self, name: str | None, *, dc: str | None = None, pace: Pace | None = None
@@ -170,7 +172,7 @@ class ConsulDiscovery:
                 for service in (found.get("Services") or {}).values()
             ]
         except (LookupError, TypeError, ValueError, AttributeError) as error:
-            raise Garbage(f"Consul's answer about the node {node!r} makes no sense.") from error
+            raise worded(Garbage, because("reply.senseless_node", node=node)) from error
 
     async def _instances(
         self, name: str, tag: str | None, dc: str | None, near: str | None
@@ -188,7 +190,7 @@ def _parsed(name: str, entries: Sequence[Mapping[str, Any]]) -> list[Instance]:
     try:
         return [_instance(entry) for entry in entries]
     except (LookupError, TypeError, ValueError, AttributeError) as error:
-        raise Garbage(f"Consul's answer about {name!r} makes no sense.") from error
+        raise worded(Garbage, because("reply.senseless_about", name=name)) from error
 
 
 def _instance(entry: Mapping[str, Any]) -> Instance:

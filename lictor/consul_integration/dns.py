@@ -26,6 +26,8 @@ from lictor.core.errors import (
     ConsulUnreachable,
     Garbage,
 )
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     import dns.message
@@ -215,7 +217,8 @@ def _question(name: str, tag: str | None, kind: str, domain: str) -> str:
     try:
         return dns.name.from_text(text).to_text(omit_final_dot=True)
     except dns.exception.DNSException as error:
-        raise BadRequest(f"{text!r} is no name that DNS could carry: {error}.") from error
+        bad = because("dns.bad_name", name=text, why=str(error))
+        raise worded(BadRequest, bad) from error
 
 
 async def _address_of(server: str, port: int) -> str:
@@ -226,9 +229,8 @@ async def _address_of(server: str, port: int) -> str:
     try:
         found = await asyncio.get_running_loop().getaddrinfo(server, port, type=socket.SOCK_DGRAM)
     except OSError as error:
-        raise ConsulUnreachable(
-            f"The host {server} of Consul's DNS is unknown: {error}."
-        ) from error
+        unknown = because("dns.unknown_host", server=server, why=str(error))
+        raise worded(ConsulUnreachable, unknown) from error
     return str(found[0][4][0])
 
 
@@ -289,7 +291,6 @@ async def _exchange(
 
     query = dns.message.make_query(question, rdtype, use_edns=0, payload=_EDNS_PAYLOAD)
     ask = dns.asyncquery.udp if protocol == "udp" else dns.asyncquery.tcp
-    where = f"Consul's DNS at {address} port {port}"
     try:
         message = await ask(
             query,
@@ -299,11 +300,14 @@ async def _exchange(
             backend=dns.asyncbackend.get_backend("asyncio"),
         )
     except dns.exception.Timeout as error:
-        raise ConsulTimeout(f"{where} did not answer over {protocol}.") from error
+        silent = because("dns.silent", address=address, port=port, protocol=protocol)
+        raise worded(ConsulTimeout, silent) from error
     except (OSError, EOFError) as error:
-        raise ConsulUnreachable(f"{where} cannot be reached: {words(error)}.") from error
+        cut = because("dns.unreachable", address=address, port=port, why=words(error))
+        raise worded(ConsulUnreachable, cut) from error
     except dns.exception.DNSException as error:
-        raise Garbage(f"{where} answered what is no DNS: {error}.") from error
+        odd = because("dns.garbage", address=address, port=port, why=str(error))
+        raise worded(Garbage, odd) from error
     return _Reply(message, protocol)
 
 

@@ -25,6 +25,7 @@ from lictor.core.errors import (
     TooLarge,
 )
 from lictor.core.model.reason import Reason, because
+from lictor.core.worded import worded
 
 _QUOTED = 300
 
@@ -78,40 +79,38 @@ def refusal(status: int, body: str, path: str) -> ConsulError:
     """The error for an answer that is neither 200 nor 404."""
     said = one_line(_said(body)) or f"HTTP {status}"
     if 300 <= status < 400:
-        return Garbage(
-            f"Consul answered {path} with a redirect ({status}), which Consul never needs."
-        )
+        return worded(Garbage, because("reply.redirect", path=path, status=status))
     if status == 401:
-        return AclDisabled(f"Consul has no ACLs: {said}.")
+        return worded(AclDisabled, because("reply.no_acl", said=said))
     if status == 403 or "ACL not found" in body or "Permission denied" in body:
         return _forbidden(said, path)
     if status == 404:
-        return NotFound(f"Consul has no {path}: {said}.")
+        return worded(NotFound, because("reply.not_found_said", path=path, said=said))
     if status == 409:
-        return Conflict(f"Consul refused {path}, because something changed meanwhile: {said}.")
+        return worded(Conflict, because("reply.changed", path=path, said=said))
     if status == 413:
-        return TooLarge(f"Consul refused {path} as too large: {said}.")
+        return worded(TooLarge, because("reply.too_large", path=path, said=said))
     if status == 429:
-        return RateLimited("Consul asks to try again later (429).")
+        return worded(RateLimited, because("reply.later"))
     if "HTTP request to an HTTPS server" in body:
-        return BadRequest("Consul speaks https there, not http.", code="consul.bad_address")
+        return worded(BadRequest, because("reply.https"), code="consul.bad_address")
     if 400 <= status < 500:
-        return BadRequest(f"Consul refused {path}: {said}.")
+        return worded(BadRequest, because("reply.refused", path=path, said=said))
     if status >= 500:
         return _server_side(status, body, said, path)
-    return Garbage(f"Consul answered {path} with the unexpected status {status}.")
+    return worded(Garbage, because("reply.status", path=path, status=status))
 
 
 def _forbidden(said: str, path: str) -> Forbidden:
     if "ACL not found" in said:
-        return Forbidden(
-            "Consul does not know the token that Lictor uses.",
-            hint="It was revoked or mistyped: check CONSUL_HTTP_TOKEN.",
+        return worded(
+            Forbidden,
+            because("token.unknown"),
+            hint=because("next.token_revoked"),
             unknown_token=True,
         )
-    return Forbidden(
-        f"Consul does not allow {path}: {said}.", hint="The token lacks a rule for it."
-    )
+    forbidden = because("token.forbidden", path=path, said=said)
+    return worded(Forbidden, forbidden, hint=because("next.token_rule"))
 
 
 def _server_side(status: int, body: str, said: str, path: str) -> ConsulError:
@@ -120,12 +119,12 @@ def _server_side(status: int, body: str, said: str, path: str) -> ConsulError:
             "Consul's servers have no leader at present, or Consul's own agent does not reach them."
         )
     if "does not have associated TTL" in body:  # newer versions say 404 for an unknown check
-        return NotFound(f"Consul has no such TTL check: {said}.")
+        return worded(NotFound, because("reply.no_ttl", said=said))
     if "No path to datacenter" in body:
-        return BadRequest(f"Consul does not know that datacenter: {said}.")
+        return worded(BadRequest, because("reply.no_datacenter", said=said))
     if status in {502, 503, 504}:
-        return ConsulUnreachable(f"Consul is not available ({status}): {said}.")
-    return ConsulError(f"Consul failed at {path}: {said}.")
+        return worded(ConsulUnreachable, because("reply.unavailable", status=status, said=said))
+    return worded(ConsulError, because("reply.failed", path=path, said=said))
 
 
 def session_is_over(error: ConsulError) -> bool:

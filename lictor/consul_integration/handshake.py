@@ -10,13 +10,15 @@ from __future__ import annotations
 import ssl
 
 from lictor.core.errors import ConsulUnreachable
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 _WRONG_NAME = {62, 64}  # X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_ADDRESS_MISMATCH
 _NO_CERTIFICATE = ("CERTIFICATE", "UNKNOWN_CA", "HANDSHAKE_FAILURE", "ACCESS_DENIED")
 
 
 def handshake_failure(
-    error: BaseException, where: str, *, certificate: bool
+    error: BaseException, address: str, *, certificate: bool
 ) -> ConsulUnreachable | None:
     """The error for a failure that TLS is to blame for; None for any other.
 
@@ -24,19 +26,21 @@ def handshake_failure(
     """
     cause = _ssl_error(error)
     if isinstance(cause, ssl.SSLCertVerificationError):
-        return _untrusted(cause, where)
+        return _untrusted(cause, address)
     reason = (cause.reason or "") if cause is not None else ""
     if "ALERT" in reason and any(word in reason for word in _NO_CERTIFICATE):
-        return _refused(reason, where, certificate=certificate)
+        return _refused(reason, address, certificate=certificate)
     if reason in {"WRONG_VERSION_NUMBER", "UNKNOWN_PROTOCOL", "RECORD_LAYER_FAILURE"}:
-        return ConsulUnreachable(
-            f"{where} does not speak https.", hint="Try http://.", code="consul.bad_address"
+        return worded(
+            ConsulUnreachable,
+            because("tls.not_spoken", address=address),
+            hint=because("next.http"),
+            code="consul.bad_address",
         )
     if cause is None:
         return None
-    return ConsulUnreachable(
-        f"No https connection to {where}: {reason or cause}.", code="consul.untrusted"
-    )
+    failed = because("tls.failed", address=address, why=reason or str(cause))
+    return worded(ConsulUnreachable, failed, code="consul.untrusted")
 
 
 def _ssl_error(error: BaseException) -> ssl.SSLError | None:
@@ -51,33 +55,35 @@ def _ssl_error(error: BaseException) -> ssl.SSLError | None:
     return None
 
 
-def _untrusted(cause: ssl.SSLCertVerificationError, where: str) -> ConsulUnreachable:
+def _untrusted(cause: ssl.SSLCertVerificationError, address: str) -> ConsulUnreachable:
     said = (cause.verify_message or str(cause)).rstrip(".")
     if cause.verify_code in _WRONG_NAME:
-        return ConsulUnreachable(
-            f"The certificate that {where} shows is for another name: {said}.",
-            hint="Name it with consul.tls_server_name or CONSUL_TLS_SERVER_NAME (certificates that"
-            " Consul makes say server.<datacenter>.consul).",
+        return worded(
+            ConsulUnreachable,
+            because("tls.wrong_name", address=address, why=said),
+            hint=because("next.server_name"),
             code="consul.untrusted",
         )
-    return ConsulUnreachable(
-        f"The certificate that {where} shows is not trusted: {said}.",
-        hint="Name the CA that signed it with consul.ca_file or CONSUL_CACERT.",
+    return worded(
+        ConsulUnreachable,
+        because("tls.untrusted", address=address, why=said),
+        hint=because("next.ca"),
         code="consul.untrusted",
     )
 
 
-def _refused(reason: str, where: str, *, certificate: bool) -> ConsulUnreachable:
+def _refused(reason: str, address: str, *, certificate: bool) -> ConsulUnreachable:
     if not certificate:
-        return ConsulUnreachable(
-            f"{where} wants a client certificate, and Lictor was given none.",
-            hint="Name it with consul.client_cert and consul.client_key, or CONSUL_CLIENT_CERT and"
-            " CONSUL_CLIENT_KEY.",
+        return worded(
+            ConsulUnreachable,
+            because("tls.wants_certificate", address=address),
+            hint=because("next.client_certificate"),
             code="consul.no_certificate",
         )
     alert = reason.partition("ALERT_")[2].replace("_", " ").lower()
-    return ConsulUnreachable(
-        f"{where} does not accept Lictor's client certificate: {alert}.",
-        hint="consul.client_cert must be signed by a CA that Consul trusts, and be valid today.",
+    return worded(
+        ConsulUnreachable,
+        because("tls.refused", address=address, why=alert),
+        hint=because("next.signed_certificate"),
         code="consul.no_certificate",
     )

@@ -16,6 +16,8 @@ from lictor.consul_integration.failures import AclDisabled
 from lictor.core.errors import ConsulUnreachable, Garbage, NotFound
 from lictor.core.model.access import Rule
 from lictor.core.model.explanation import CatalogNode, DnsSeen
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 #: Seconds for DNS: its questions go over loopback, mostly.
 DNS_PATIENCE = 2.0
@@ -42,7 +44,7 @@ class ConsulInspection:
         except AclDisabled:
             return None
         if not isinstance(answer, list) or len(answer) != len(rules):
-            raise Garbage("Consul's answer to acl/authorize does not fit the question.")
+            raise worded(Garbage, because("reply.misfit", what="acl/authorize"))
         return tuple(
             rule
             for rule, said in zip(rules, answer, strict=True)
@@ -56,7 +58,7 @@ class ConsulInspection:
         config = config if isinstance(config, Mapping) else {}
         name, node_id = str(config.get("NodeName") or ""), str(config.get("NodeID") or "")
         if not name:
-            raise Garbage("Consul's answer to agent/self names no node.")
+            raise worded(Garbage, because("reply.no_node", what="agent/self"))
         return CatalogNode(name, node_id, await self._catalog_id(name))
 
     async def _catalog_id(self, name: str) -> str:
@@ -72,7 +74,7 @@ class ConsulInspection:
         seen = await self._client.agent_self()
         where = dns_endpoint(seen, self._client.address.host)
         if where is None:
-            raise ConsulUnreachable("This Consul has no DNS that can be reached from here.")
+            raise worded(ConsulUnreachable, because("dns.none"))
         host, port = where
         domain = domain_of(seen)
         answer = await resolve(name, server=host, port=port, domain=domain, timeout=DNS_PATIENCE)

@@ -22,6 +22,7 @@ from lictor.consul_integration.client import ConsulClient, KvItem
 from lictor.consul_integration.failures import one_line, session_is_over
 from lictor.core.errors import ConsulError, Forbidden, NodeTaken, NotFound
 from lictor.core.model.reason import Reason, because
+from lictor.core.worded import worded
 
 TTL, LOCK_DELAY = 15.0, 1.0  # seconds
 _RENEW = 5.0  # seconds between two renewals: two may fail before the lease is in danger
@@ -45,6 +46,7 @@ class Lease:
         self._key = f"{prefix.strip('/')}/nodes/{node}"
         self._session = ""
         self._state = because("lease.none", message="-")
+        self._lost_to = self._state  # who has the name while the state is `node.taken`
         self._facts: Callable[[], Mapping[str, object]] | None = None
         self._on_change: Callable[[Reason], None] = lambda _: None
         self._on_loss: Callable[[], None] = lambda: None
@@ -83,7 +85,7 @@ class Lease:
     def require(self) -> None:
         """Raise `NodeTaken` while another agent is known to have the name."""
         if self._state.code == "node.taken":
-            raise NodeTaken(str(self._state.params["message"]))
+            raise worded(NodeTaken, self._lost_to)
 
     async def claim(self) -> None:
         """See to it that the name is ours now.
@@ -152,9 +154,9 @@ class Lease:
                 return
             item = await self._client.kv_get(self._key)
             if item is not None and item.session and item.session != self._session:
-                raise _taken(self.node, item)
+                raise self._taken(item)
             await asyncio.sleep(_DELAYED)
-        raise ConsulError(f"Consul does not give the lease of node {self.node} yet.")
+        raise worded(ConsulError, because("lease.delayed", node=self.node))
 
     async def _renew(self, facts: Mapping[str, object]) -> bool:
         """Whether our session goes on, with the lock that it had."""
@@ -189,7 +191,7 @@ class Lease:
             return
         there = facts_of(item.value)
         if not same_agent(there, facts):
-            raise _taken(self.node, item)
+            raise self._taken(item)
         try:
             await self._client.session_renew(item.session)
         except NotFound:
@@ -222,6 +224,10 @@ class Lease:
             self._enter(because("lease.held", node=self.node))
         return locked
 
+    def _taken(self, item: KvItem) -> NodeTaken:
+        self._lost_to = _held_by(self.node, facts_of(item.value))
+        return worded(NodeTaken, self._lost_to)
+
     def _enter(self, state: Reason) -> None:
         before, self._state = self._state, state
         if before.code != state.code:
@@ -242,16 +248,15 @@ def facts_of(value: bytes) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def holder_of(facts: Mapping[str, object]) -> str:
-    """Who has a lease, in a few words: agent, host, process."""
-    agent = one_line(str(facts.get("agent") or "?"), 60)
-    host = one_line(str(facts.get("host") or "?"), 60)
-    since = one_line(str(facts.get("since") or "?"), 40)
-    return f"agent {agent} on host {host} (pid {facts.get('pid') or '?'}, since {since})"
-
-
-def _taken(node: str, item: KvItem) -> NodeTaken:
-    return NodeTaken(f"Node {node} is held by {holder_of(facts_of(item.value))}.")
+def _held_by(node: str, facts: Mapping[str, object]) -> Reason:
+    return because(
+        "lease.taken",
+        node=node,
+        agent=one_line(str(facts.get("agent") or "?"), 60),
+        host=one_line(str(facts.get("host") or "?"), 60),
+        pid=str(facts.get("pid") or "?"),
+        since=one_line(str(facts.get("since") or "?"), 40),
+    )
 
 
 def _text(document: Mapping[str, object]) -> str:

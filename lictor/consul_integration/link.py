@@ -18,9 +18,10 @@ from typing import TYPE_CHECKING, Any, Literal, Self
 from lictor.consul_integration import embedded
 from lictor.core.errors import ConsulError, ConsulUnreachable, LictorError, StartFailed
 from lictor.core.model.names import ServiceKey
-from lictor.core.model.reason import Reason
+from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ParamSpec, ServiceSpec
 from lictor.core.ports import ConsulPorts
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.consul_integration.address import TlsOptions
@@ -125,7 +126,8 @@ class Link:
         """The client, made at the first call; loading it takes a moment, so it loads in a thread."""
         if self._client is None:
             if self.address is None:
-                raise ConsulUnreachable("There is no Consul.", hint="Run scripts/get-consul.")
+                none, brings = because("consul.none"), because("next.get_consul")
+                raise worded(ConsulUnreachable, none, hint=brings)
             await asyncio.to_thread(importlib.import_module, "lictor.consul_integration.client")
             self._client = self._make_client(self.address)
         return self._client

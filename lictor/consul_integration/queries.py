@@ -18,6 +18,7 @@ from lictor.consul_integration.client import ConsulClient
 from lictor.consul_integration.failures import query_name_is_taken
 from lictor.core.errors import ConsulError, Forbidden, Garbage
 from lictor.core.model.reason import Reason, because
+from lictor.core.worded import worded
 
 
 class ConsulQueries:
@@ -72,7 +73,7 @@ class ConsulQueries:
     async def _listed(self) -> Mapping[str, Mapping[str, Any]]:
         listed = await self._client.request("GET", "/v1/query")
         if not isinstance(listed, list) or not all(isinstance(one, dict) for one in listed):
-            raise Garbage("Consul's answer to query is not a list of queries.")
+            raise worded(Garbage, because("reply.not_queries", what="query"))
         return {str(one.get("Name", "")): one for one in listed if one.get("ID")}
 
     def _wanted(self, name: str) -> dict[str, Any]:

@@ -39,6 +39,7 @@ from lictor.core.model.registration import (
     Write,
 )
 from lictor.core.model.state import Health
+from lictor.core.worded import worded
 
 #: Years: only the agent sets the status of a TTL check of ours, so it must not expire by itself.
 TTL = "876000h"
@@ -144,7 +145,7 @@ class ConsulRegistry:
             config = about.get("Config")
             name = config.get("NodeName") if isinstance(config, Mapping) else None
             if not isinstance(name, str) or not name:
-                raise Garbage("Consul's answer to agent/self names no node.")
+                raise worded(Garbage, because("reply.no_node", what="agent/self"))
             self._consul_node = name
         return self._consul_node
 
@@ -197,7 +198,7 @@ def _service(service_id: str, seen: Mapping[str, Any]) -> SeenService:
     """
     meta = seen.get("Meta") or {}
     if not isinstance(meta, Mapping):
-        raise Garbage(f"Consul's entry of {service_id} has no sensible Meta.")
+        raise worded(Garbage, because("reply.senseless_meta", id=service_id))
     try:
         return SeenService(
             service_id=service_id,
@@ -208,7 +209,7 @@ def _service(service_id: str, seen: Mapping[str, Any]) -> SeenService:
             meta={str(name): str(value) for name, value in meta.items()},
         )
     except (TypeError, ValueError) as error:
-        raise Garbage(f"Consul's entry of {service_id} makes no sense.") from error
+        raise worded(Garbage, because("reply.senseless_entry", id=service_id)) from error
 
 
 def _check(check_id: str, seen: Mapping[str, Any]) -> SeenCheck:

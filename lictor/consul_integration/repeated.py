@@ -15,6 +15,8 @@ from typing import Any, Generic, TypeVar
 
 from lictor.consul_integration.transport import Answer, Transport
 from lictor.core.errors import Garbage, NotFound
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 T = TypeVar("T")
 
@@ -47,7 +49,7 @@ class Repeated(Generic[T]):
 
     def _meaning(self, answer: Answer) -> Mapping[str, T]:
         if answer.code != 200:
-            raise NotFound(f"Consul has no {self._path}.")
+            raise worded(NotFound, because("reply.not_found", path=self._path))
         if answer.body != self._text:
             self._known = {
                 name: self._make(name, member)
@@ -58,5 +60,5 @@ class Repeated(Generic[T]):
 
     def _members(self, said: object) -> list[tuple[str, Mapping[str, Any]]]:
         if not isinstance(said, dict) or not all(isinstance(one, dict) for one in said.values()):
-            raise Garbage(f"Consul's answer to {self._path} is no object of objects.")
+            raise worded(Garbage, because("reply.not_objects", what=self._path))
         return list(said.items())

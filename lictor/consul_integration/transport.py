@@ -35,6 +35,8 @@ from lictor.core.errors import (
     Garbage,
     TooLarge,
 )
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 Params: TypeAlias = Sequence[tuple[str, Any]]
 
@@ -130,9 +132,10 @@ class Transport:
         except ConsulError:
             raise
         except (ConsulException, ValueError, TypeError, LookupError, AttributeError) as error:
-            raise Garbage(f"Consul's answer to {path} makes no sense: {words(error)}") from error
+            senseless = because("reply.senseless", path=path, why=words(error))
+            raise worded(Garbage, senseless) from error
         except RecursionError as error:
-            raise Garbage(f"Consul's answer to {path} is nested too deeply.") from error
+            raise worded(Garbage, because("reply.too_deep", path=path)) from error
 
     async def contact(self, seconds: float) -> None:
         """Return after `seconds`, or as soon as any call of this transport got a good answer.
@@ -167,7 +170,7 @@ class Transport:
     def _session(self, *, watch: bool) -> aiohttp.ClientSession:
         # Made at the first call: aiohttp wants a running loop, and a client may be built without.
         if self._closed:
-            raise ConsulUnreachable("The connection to Consul was closed by us.")
+            raise worded(ConsulUnreachable, because("contact.closed"))
         if watch not in self._sessions:
             limit = self.limits.watches if watch else self.limits.calls
             connector: aiohttp.BaseConnector
@@ -218,12 +221,12 @@ class Transport:
             size += len(part)
             if size > self.limits.body:
                 response.close()  # the rest is not read, so the connection cannot be used again
-                raise TooLarge(f"Consul's answer is larger than {self.limits.body} bytes.")
+                raise worded(TooLarge, because("reply.too_long", limit=self.limits.body))
             parts.append(part)
         try:
             return b"".join(parts).decode()
         except UnicodeDecodeError as error:
-            raise Garbage("Consul's answer is no UTF-8 text.") from error
+            raise worded(Garbage, because("reply.not_text")) from error
 
     @contextlib.asynccontextmanager
     async def _mapped(self, path: str) -> AsyncIterator[None]:
@@ -231,35 +234,35 @@ class Transport:
         try:
             yield
         except ConnectionTimeoutError as error:
-            raise ConsulUnreachable(
-                f"Consul at {where} did not take a connection within {self.limits.connect:g} s."
-            ) from error
+            within = f"{self.limits.connect:g}"
+            slow = because("contact.slow_connect", address=where, seconds=within)
+            raise worded(ConsulUnreachable, slow) from error
         except TimeoutError as error:
-            raise ConsulTimeout(f"Consul at {where} did not answer {path} in time.") from error
+            late = because("contact.slow", address=where, path=path)
+            raise worded(ConsulTimeout, late) from error
         except aiohttp.ClientSSLError as error:
-            raise self._handshake(error) or ConsulUnreachable(
-                f"No https connection to Consul at {where}: {words(error)}."
-            ) from error
+            failed = because("tls.failed", address=where, why=words(error))
+            raise self._handshake(error) or worded(ConsulUnreachable, failed) from error
         except (aiohttp.ClientResponseError, aiohttp.InvalidURL) as error:
-            raise Garbage(f"Consul at {where} does not speak HTTP: {words(error)}.") from error
+            odd = because("contact.not_http", address=where, why=words(error))
+            raise worded(Garbage, odd) from error
         except aiohttp.ClientConnectorError as error:
-            raise ConsulUnreachable(
-                f"Nothing answers at Consul's address {where}: {words(error.os_error)}."
-            ) from error
+            nobody = because("contact.nobody", address=where, why=words(error.os_error))
+            raise worded(ConsulUnreachable, nobody) from error
         except (aiohttp.ClientError, OSError, RuntimeError) as error:
             # RuntimeError: aiohttp's word for "session is closed", when close() came in between.
-            raise self._handshake(error) or ConsulUnreachable(
-                f"The connection to Consul at {where} was cut: {words(error)}."
-            ) from error
+            cut = because("contact.cut", address=where, why=words(error))
+            raise self._handshake(error) or worded(ConsulUnreachable, cut) from error
         except ValueError as error:  # a token with a line break in it, for one
-            raise BadRequest(f"The request for {path} cannot be sent: {words(error)}.") from error
+            unsendable = because("contact.unsendable", path=path, why=words(error))
+            raise worded(BadRequest, unsendable) from error
 
     def _handshake(self, error: BaseException) -> ConsulUnreachable | None:
         """What TLS is to blame for, if so."""
         if self._context is None:
             return None
-        where = f"Consul at {self.address}"
-        return handshake_failure(error, where, certificate=bool(self._tls.client_cert))
+        shown = bool(self._tls.client_cert)
+        return handshake_failure(error, str(self.address), certificate=shown)
 
 
 def _tracing() -> aiohttp.TraceConfig:

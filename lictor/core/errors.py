@@ -32,19 +32,37 @@ chains the original as its cause.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
+
+
+class Said(Protocol):
+    """A sentence as a code with parameters: a `core.model.reason.Reason`, seen from below it."""
+
+    @property
+    def code(self) -> str:
+        """Names the sentence in the locale files."""
+        ...
+
+    @property
+    def params(self) -> Mapping[str, object]:
+        """What fills it in."""
+        ...
 
 
 class LictorError(Exception):
     """Root of the tree.
 
     `message` is one sentence that names the subject; `hint` says what to do next; `code` is stable
-    and machine-readable; `exit_code` is what the CLI exits with.
+    and machine-readable; `exit_code` is what the CLI exits with. `reasons` and `hint_reasons` are
+    the two texts as codes, for readers of other languages; empty where they are English only.
     """
 
     code = "error"
     exit_code = 1
+    reasons: Sequence[Said] = ()
+    hint_reasons: Sequence[Said] = ()
 
     def __init__(self, message: str, *, hint: str = "", code: str | None = None) -> None:
         super().__init__(message)

@@ -21,6 +21,9 @@ from typing import Any
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
+from lictor.web import problems
 from lictor.web.auth.errors import BadRequestBody, DoorError, WrongDoor
 from lictor.web.origins import Asked, Origins
 
@@ -132,14 +135,14 @@ class Borders:
         if length is not None and (
             not _LENGTH.fullmatch(length) or len(headers.getlist("content-length")) > 1
         ):
-            raise BadRequestBody("The length of the body is malformed.")
+            raise worded(BadRequestBody, because("body.bad_length"))
         if length is not None and int(length) > self.max_body:
             raise self._too_large()
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 body = await self._read(receive)
         except TimeoutError:
-            raise BadRequestBody("The body did not come in time.", status=408) from None
+            raise worded(BadRequestBody, because("body.late"), status=408) from None
         if body:
             _json_only(headers)
         return _replay(body, receive)
@@ -150,7 +153,7 @@ class Borders:
         while True:
             message = await receive()
             if message["type"] == "http.disconnect":
-                raise BadRequestBody("The body ended early.")
+                raise worded(BadRequestBody, because("body.cut"))
             part = message.get("body", b"")
             size += len(part)
             if size > self.max_body:
@@ -160,28 +163,25 @@ class Borders:
                 return b"".join(parts)
 
     def _too_large(self) -> BadRequestBody:
-        limit = self.max_body // 1024
-        return BadRequestBody(f"A request has at most {limit} KiB.", status=413)
+        over = because("body.over_limit", limit=self.max_body // 1024)
+        return worded(BadRequestBody, over, status=413)
 
 
 def _json_only(headers: Headers) -> None:
     """Forms and plain text are what pages of other origins may send without asking."""
     kind = headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind != "application/json":
-        raise BadRequestBody("A body is JSON (Content-Type: application/json).", status=415)
+        raise worded(BadRequestBody, because("body.not_json"), status=415)
     if headers.get("content-encoding", "identity").lower() != "identity":
-        raise BadRequestBody("A body comes as it is, not compressed.", status=415)
+        raise worded(BadRequestBody, because("body.packed"), status=415)
 
 
 def _no_secret_in_url(scope: Scope) -> None:
     """URLs end up in histories and in the logs of proxies."""
     query: bytes = scope.get("query_string", b"")
     if query and _SECRET_NAMES.search(query.decode("latin-1")):
-        raise WrongDoor(
-            "Credentials do not belong into a URL.",
-            hint="Send them in the Authorization header.",
-            status=400,
-        )
+        elsewhere = because("next.authorization")
+        raise worded(WrongDoor, because("door.secret_in_url"), hint=elsewhere, status=400)
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:
@@ -224,9 +224,7 @@ def problem(error: DoorError) -> dict[str, Any]:
         "type": "about:blank",
         "title": HTTPStatus(error.status).phrase,
         "status": error.status,
-        "detail": error.message,
-        "code": error.code,
-        "hint": error.hint,
+        **problems.told(error),
     }
 
 

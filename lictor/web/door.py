@@ -16,9 +16,11 @@ from fastapi import Depends, Request
 
 from lictor.core.errors import LictorError
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import because
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers.meant import services_meant
 from lictor.core.runtime.operations import Operations
+from lictor.core.worded import worded
 from lictor.web.auth.gate import Person
 from lictor.web.auth.rights import Right, Scope
 
@@ -51,7 +53,7 @@ class Door:
     async def ask(self, op: str, args: dict[str, Any] | None = None, who: str = "web") -> Any:
         """The answer to a question; raises `LictorError`."""
         if not self.operations.knows(op):
-            raise Unknown(f"This agent does not know the operation {op!r}.")
+            raise worded(Unknown, because("ask.operation", op=op))
         return await self.operations.handle(op, args or {}, who, _nothing)
 
     async def listing(
@@ -69,7 +71,7 @@ class Door:
     async def order(self, op: str, args: dict[str, Any], person: Person) -> Any:
         """Have something done. It is done whether or not the caller waits for the answer."""
         if self._orders >= _MOST_ORDERS:
-            raise Busy("Too many orders are being carried out now.", hint="Try again in a second.")
+            raise worded(Busy, because("order.too_many"), hint=because("next.in_a_second"))
         self._orders += 1
         try:
             return await self.ask(op, args, person.name)

@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 from starlette.types import Scope
 
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import WrongDoor
 
 _HOST = re.compile(
@@ -74,17 +76,18 @@ class Origins:
         """Name and port of a Host header that is ours."""
         match = _HOST.fullmatch(raw.decode("latin-1")) if raw is not None else None
         if match is None:
-            raise WrongDoor("The Host header is missing or malformed.", status=400)
+            raise worded(WrongDoor, because("door.bad_host"), status=400)
         name, port = _bare(match["name"]), match["port"]
         if port is not None and not 1 <= int(port) <= 65535:
-            raise WrongDoor("The Host header is missing or malformed.", status=400)
+            raise worded(WrongDoor, because("door.bad_host"), status=400)
         server = scope.get("server")
         # The address that the connection came in on: a name can be rebound, this cannot.
         here = _bare(str(server[0])) if server else ""
         if name not in self._hosts and not (name == here and _is_address(here)):
-            raise WrongDoor(
-                f"This agent does not answer under the name {name}.",
-                hint="If it should, put the name into web.allowed_hosts.",
+            raise worded(
+                WrongDoor,
+                because("door.other_name", name=name),
+                hint=because("next.allowed_hosts"),
                 status=421,
             )
         return name, None if port is None else int(port)
@@ -159,17 +162,14 @@ def _navigation(headers: dict[bytes, list[bytes]], scope: Scope) -> bool:
 
 
 def _foreign() -> WrongDoor:
-    return WrongDoor(
-        "A page of another origin may not ask this agent.",
-        hint="If it should, put its origin into web.cors_origins.",
-    )
+    return worded(WrongDoor, because("door.foreign_page"), hint=because("next.cors_origins"))
 
 
 def _single(headers: dict[bytes, list[bytes]], name: bytes) -> bytes | None:
     """The value of a header that may be there once."""
     values = headers.get(name, [])
     if len(values) > 1:
-        raise WrongDoor(f"The header {name.decode()} is there twice.", status=400)
+        raise worded(WrongDoor, because("door.header_twice", name=name.decode()), status=400)
     return values[0] if values else None
 
 

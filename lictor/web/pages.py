@@ -23,6 +23,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from lictor.core.locales import LANGUAGES, catalogue
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import NoSuchPage
 
 _FOREVER = "public, max-age=31536000, immutable"
@@ -112,7 +114,7 @@ def make_router() -> APIRouter:
         site = await read()
         found = site.assets.get(name)
         if found is None:
-            raise NoSuchPage("There is no such file.")
+            raise worded(NoSuchPage, because("page.no_file"))
         # A page of another version, still open while the agent was upgraded, must not be kept.
         headers = {"Cache-Control": _FOREVER if version == site.version else "no-cache"}
         body = found.plain

@@ -1,7 +1,8 @@
 """Every error as `application/problem+json` (RFC 9457): one table from the error tree to a status.
 
 A client may rely on `status`, `code` (stable, machine-readable), `detail` (one sentence) and `hint`
-(what to do next). Nothing of a traceback and nothing of a request's body is ever part of an answer:
+(what to do next), both in English; `reasons` and `hint_reasons` are these two as codes with parameters,
+for who tells them in another language. Nothing of a traceback and nothing of a request's body is ever part of an answer:
 a password that was typed into the wrong field must not come back in an error.
 """
 
@@ -19,8 +20,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from lictor.core import errors
+from lictor.core.model.reason import Reason, because
 from lictor.core.runtime.answers.log_files import NoSuchLog
 from lictor.core.runtime.answers.registry_view import NotInConsul
+from lictor.core.worded import record, worded
 from lictor.web.auth.errors import DoorError
 from lictor.web.door import Busy, Unknown
 
@@ -84,10 +87,29 @@ def problem(
     return Response(content, status, given, MEDIA_TYPE)
 
 
+def told(error: errors.LictorError) -> dict[str, Any]:
+    """What is said of one of our own errors, in an answer or in a stream."""
+    said = record(error)
+    return {"detail": said.pop("message")} | {name: value for name, value in said.items() if value}
+
+
 def of_error(error: errors.LictorError) -> Response:
     """The answer for one of our own errors."""
     headers = error.headers if isinstance(error, DoorError) else None
-    return problem(status_of(error), error.code, error.message, hint=error.hint, headers=headers)
+    return problem(status_of(error), headers=headers, **told(error))
+
+
+def said(
+    status: int,
+    code: str,
+    why: Reason,
+    *,
+    hint: Reason | None = None,
+    headers: Mapping[str, str] | None = None,
+) -> Response:
+    """The answer for what was not raised as one of our own errors."""
+    error = worded(errors.LictorError, why, hint=hint, code=code)
+    return problem(status, headers=headers, **told(error))
 
 
 async def _ours(_request: Request, error: Exception) -> Response:
@@ -106,21 +128,25 @@ async def _invalid(_request: Request, error: Exception) -> Response:
         for one in error.errors()[:20]
     ]
     detail = "; ".join(f"{one['where']}: {one['message']}" for one in found[:3])
-    return problem(422, "request.invalid", detail or "The request is invalid.", errors=found)
+    why = because("ask.invalid_because", found=detail) if detail else because("ask.invalid")
+    error = worded(errors.LictorError, why, code="request.invalid")
+    return problem(422, errors=found, **told(error))
 
 
 async def _http(_request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101 - as it was registered
     words = {404: "page.unknown", 405: "method.unknown", 413: "body.too_large"}
     code = words.get(error.status_code, "http")
-    detail = {404: "There is no such page.", 405: "This page does not take that method."}
-    said = detail.get(error.status_code, str(error.detail))
-    return problem(error.status_code, code, said, headers=error.headers)
+    whys = {404: because("page.none"), 405: because("ask.method")}
+    why = whys.get(error.status_code)
+    if why is not None:
+        return said(error.status_code, code, why, headers=error.headers)
+    return problem(error.status_code, code, str(error.detail), headers=error.headers)
 
 
 async def _fault(request: Request, error: Exception) -> Response:
     log.error("a request failed: %s %s", request.method, request.url.path, exc_info=error)
-    return problem(500, "fault", "The agent failed at this; its log says how.")
+    return said(500, "fault", because("agent.fault_logged"))
 
 
 def install(app: FastAPI) -> None:

@@ -19,7 +19,8 @@ from urllib.parse import quote, urlsplit
 from fastapi import APIRouter, Request
 from starlette.responses import Response, StreamingResponse
 
-from lictor.web.problems import problem
+from lictor.core.model.reason import because
+from lictor.web.problems import said
 
 _CONNECT = 3.0  # seconds
 _ANSWER = 30.0  # seconds
@@ -59,7 +60,7 @@ def supervisor_router(
     @router.post("/{action}")
     async def act(action: str, request: Request) -> Response:
         if action not in _ACTIONS:
-            return problem(404, "page.unknown", "There is no such page.")
+            return said(404, "page.unknown", because("page.none"))
         return await relay.ask(request, action)
 
     return router
@@ -75,7 +76,7 @@ class _Relay:
 
     async def about(self, request: Request, what: str, service: str) -> Response:
         if not _NAME.fullmatch(service):
-            return problem(404, "service.unknown", "There is no service of that name.")
+            return said(404, "service.unknown", because("service.no_such"))
         return await self.ask(request, f"{what}/{quote(service, safe='@')}")
 
     async def ask(self, request: Request, path: str) -> Response:
@@ -83,7 +84,7 @@ class _Relay:
 
         body = await _body_of(request)
         if body is None:
-            return problem(413, "body.too_large", "The request is too large.")
+            return said(413, "body.too_large", because("body.too_large"))
         headers = {"Authorization": f"Bearer {self._token}"}
         headers |= {name: request.headers[name] for name in _PASSED if name in request.headers}
         if body:
@@ -110,11 +111,11 @@ class _Relay:
                 )
             found = _plain(answer.status, await _content_of(answer), answer.content_type)
         except (aiohttp.ClientError, TimeoutError, OSError) as error:
-            found = problem(
+            found = said(
                 503,
                 "agent.unreachable",
-                f"The Lictor agent does not answer: {str(error) or type(error).__name__}.",
-                hint="Is it running? `lictor status` on its host says so.",
+                because("agent.away", error=str(error) or type(error).__name__),
+                hint=because("next.agent_running"),
             )
         except BaseException:
             await session.close()
@@ -136,11 +137,11 @@ async def _content_of(answer: Any) -> bytes | None:
 
 def _plain(status: int, content: bytes | None, kind: str) -> Response:
     if content is None:
-        return problem(502, "agent.too_much", "The agent's answer is too large.")
+        return said(502, "agent.too_much", because("agent.answer_too_large"))
     if 300 <= status < 400:
-        return problem(502, "agent.redirected", "What answers at the agent's address is no agent.")
+        return said(502, "agent.redirected", because("agent.not_one"))
     if status == 401:  # the application's token is meant, and not its user
-        return problem(503, "agent.token", "The agent does not accept this application's token.")
+        return said(503, "agent.token", because("agent.token_refused"))
     return Response(content, status, {"Cache-Control": "no-store"}, kind)
 
 

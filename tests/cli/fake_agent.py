@@ -23,6 +23,8 @@ class AgentError:
     message: str
     exit_code: int
     hint: str = ""
+    reasons: list[dict] = field(default_factory=list)
+    hint_reasons: list[dict] = field(default_factory=list)
 
 
 @dataclass

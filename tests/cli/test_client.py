@@ -201,6 +201,36 @@ def test_the_agents_error_becomes_message_hint_and_exit_code(agent, run):
     assert done.stderr == "error: There is no service nope.\nhint: Try status.\n"
 
 
+HELD = AgentError(
+    *("held", "piper is held.", 8, "`lictor release piper` ends it."),
+    reasons=[{"code": "order.held", "params": {"service": "piper"}}],
+    hint_reasons=[{"code": "next.end_hold", "params": {"service": "piper"}}],
+)
+
+
+@pytest.mark.parametrize(
+    ("language", "message", "hint"),
+    [
+        ("en", "error: piper is held.", "hint: `lictor release piper` ends it."),
+        ("ru", "piper удерживается.", "`lictor release piper` снимает удержание."),
+        ("zh", "piper 处于锁定状态。", "`lictor release piper` 可解除锁定。"),
+    ],
+)
+def test_the_agents_error_is_told_in_the_persons_language(agent, run, language, message, hint):
+    agent(status=HELD)
+    first, second = run("status", env={"LICTOR_LANG": language}).stderr.splitlines()
+    assert first.endswith(message)
+    assert second.endswith(hint)
+
+
+def test_an_error_that_this_program_cannot_say_comes_as_the_agent_wrote_it(agent, run):
+    newer = [{"code": "order.of_tomorrow", "params": {}}]
+    agent(status=AgentError("x", "A new error.", 1, "A new hint.", newer, newer))
+    said = run("status", env={"LICTOR_LANG": "ru"}).stderr
+    assert "A new error." in said
+    assert "A new hint." in said
+
+
 @pytest.mark.parametrize("code", [0, 256, -1, True, "5", None])
 def test_an_exit_code_that_makes_no_sense_becomes_1(agent, run, code):
     agent(plan=AgentError("failed", "It failed.", code))

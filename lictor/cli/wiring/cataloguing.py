@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from lictor.cli.usage import translated
 from lictor.cli.wiring.configured import find_config, read_config
 from lictor.core.config import catalogue
 from lictor.core.config.adding import insert
@@ -29,6 +30,7 @@ from lictor.core.model.names import BadName, canonical
 from lictor.core.model.reason import Reason, because
 from lictor.core.runtime.host.installing import Surround, install, nothing_to_install
 from lictor.core.runtime.storage.datadir import write_atomically
+from lictor.core.worded import worded
 
 
 def rows(language: str) -> list[dict[str, Any]]:
@@ -68,14 +70,13 @@ def propose(
     `hint` is the comment about installing, with `{name}` and `{size}` to fill in.
     """
     if template not in template_names():
-        raise NoSuchService(
-            f"The catalogue has no `{template}`.", hint="`lictor add` alone lists it."
-        )
+        none = because("catalogue.none", template=template)
+        raise worded(NoSuchService, none, hint=because("next.catalogue_it"))
     found = catalogue.template(template)
     try:
         chosen = canonical(name or template)
     except BadName as error:
-        raise UsageError(str(error)) from error
+        raise UsageError(translated(str(error))) from error
     brings = found.size is not None
     told = hint.format(name=chosen, size=size(found.size or 0)) if brings else ""
     lines = catalogue.entry_lines(found, chosen, port, language, told)
@@ -134,9 +135,8 @@ def commit(proposal: Proposal) -> None:
     try:
         now = path.read_bytes() if path.exists() else None
         if now != proposal.before:
-            raise OperationFailed(
-                f"{path} was changed meanwhile, so nothing was written.", hint="Run it once more."
-            )
+            changed = because("file.changed", path=str(path))
+            raise worded(OperationFailed, changed, hint=because("next.once_more"))
         status = path.stat() if now is not None else None
         write_atomically(path, proposal.after, (status.st_mode & 0o777) if status else 0o644)
         if status is not None and status.st_uid != os.geteuid():
@@ -146,7 +146,8 @@ def commit(proposal: Proposal) -> None:
 
 
 def _unwritable(path: Path, error: OSError) -> OperationFailed:
-    return OperationFailed(f"{path} cannot be written: {error.strerror or error}.")
+    why = error.strerror or str(error)
+    return worded(OperationFailed, because("install.os_error", path=str(path), error=why))
 
 
 # --- installing ----------------------------------------------------------------------------------
@@ -191,10 +192,8 @@ def _wanted(name: str, config: str | None) -> tuple[InstallSpec, Path]:
             if key.name == service:
                 return spec.install, found.agent.data_dir
     if service not in template_names():
-        raise NoSuchService(
-            f"Neither config.yml nor the catalogue has `{name}`.",
-            hint="`lictor add` alone lists the catalogue.",
-        )
+        nowhere = because("catalogue.nowhere", name=name)
+        raise worded(NoSuchService, nowhere, hint=because("next.catalogue"))
     with tempfile.TemporaryDirectory() as folder:
         alone = Path(folder) / "config.yml"
         alone.write_text(f"services:\n  {service}: {{template: {service}}}\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from typing import TypeAlias
 from lictor.core.config.settings import TlsSettings
 from lictor.core.errors import OperationFailed
 from lictor.core.model.reason import Reason, because
+from lictor.core.worded import worded
 
 log = logging.getLogger(__name__)
 
@@ -88,21 +89,32 @@ def _stamp(files: TlsSettings) -> _Stamp:
     return tuple(found)
 
 
+class _Encrypted(ValueError):
+    """The key asks for a password."""
+
+
 def _read(tls: TlsSettings) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     try:
         if tls.key.stat().st_mode & 0o004:
-            raise OperationFailed(
-                f"The key of the web server, {tls.key}, can be read by everybody.",
-                hint=f"chmod 0600 {tls.key}",
+            raise worded(
+                OperationFailed,
+                because("web.key_readable", key=str(tls.key)),
+                hint=because("next.chmod", path=str(tls.key)),
                 code="web.tls",
             )
         context.load_cert_chain(tls.cert, tls.key, password=_no_password)
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-        raise OperationFailed(
-            f"The certificate of the web server cannot be used ({tls.cert}, {tls.key}): {why}.",
-            hint="web.tls names two PEM files: the certificate with its chain, and the key.",
+        raise worded(
+            OperationFailed,
+            because(
+                "web.key_encrypted" if isinstance(error, _Encrypted) else "web.bad_certificate",
+                cert=str(tls.cert),
+                key=str(tls.key),
+                why=str(why),
+            ),
+            hint=because("next.pem"),
             code="web.tls",
         ) from error
     return context
@@ -110,4 +122,4 @@ def _read(tls: TlsSettings) -> ssl.SSLContext:
 
 def _no_password() -> str:
     """An encrypted key would ask on the terminal, where nobody sits."""
-    raise ValueError("the key is encrypted")
+    raise _Encrypted("the key is encrypted")

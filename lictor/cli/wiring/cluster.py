@@ -11,10 +11,10 @@ import importlib
 from typing import Any
 
 from lictor.core.errors import ConsulUnreachable
-from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.operations import Operations
+from lictor.core.worded import worded
 
 
 def add_to(operations: Operations, agent: Agent) -> None:
@@ -24,7 +24,7 @@ def add_to(operations: Operations, agent: Agent) -> None:
         ports, about = agent.consul.ports, agent.consul.about
         where = about.get("dns")
         if ports is None or not where:
-            raise ConsulUnreachable(views.say(agent.consul.state))
+            raise worded(ConsulUnreachable, agent.consul.state)
         # With its libraries it is not needed before somebody asks; the start is not held up by it.
         resolving = await asyncio.to_thread(importlib.import_module, "lictor.cli.wiring.resolving")
         host, _, port = str(where).rpartition(":")

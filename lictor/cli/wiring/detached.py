@@ -10,6 +10,8 @@ import time
 from lictor.cli.wiring.configured import find_config, read_config
 from lictor.cli.words import say
 from lictor.core.errors import OperationFailed
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 _LIMIT = 30.0  # seconds until it must answer
 
@@ -46,9 +48,8 @@ def start(explicit: str | None, on_term: str | None = None) -> int:
             child.returncode = 0  # it is not ours to wait for any more
             return 0
         time.sleep(0.05)
-    raise OperationFailed(
-        f"The agent (pid {child.pid}) did not answer in time.", hint=f"See {log_path}."
-    )
+    silent = because("agent.not_answering", pid=child.pid)
+    raise worded(OperationFailed, silent, hint=because("next.see_file", path=str(log_path)))
 
 
 def _answers(path: str, pid: int) -> bool:

@@ -46,6 +46,7 @@ from lictor.core.runtime import views
 from lictor.core.runtime.storage.codec import key_from
 from lictor.core.runtime.storage.datadir import DataDir
 from lictor.core.runtime.supervision.reconciler import keys_named
+from lictor.core.worded import worded
 
 T = TypeVar("T")
 
@@ -85,12 +86,10 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
     """Deregister what this installation left in Consul; entries of others are never touched."""
     config = _config()
     if config is None:
-        raise OperationFailed(
-            "Without an agent, unregister needs a config.yml to know what is ours."
-        )
+        raise worded(OperationFailed, because("registry.needs_config"))
     if not config.agent.data_dir.exists():  # who has no name yet has left nothing
         if names:
-            raise NoSuchService(_nothing_ours(names))
+            raise _nothing_ours(names)
         return []
     owner = _owner(config)
     wanted_names = [ServiceKey.parse(name) for name in names]
@@ -107,7 +106,7 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
                 ours.setdefault(key, []).append(service_id)
         chosen = keys_named(wanted_names, ours) if names else list(ours)
         if names and not chosen:
-            raise NoSuchService(_nothing_ours(names))
+            raise _nothing_ours(names)
         for service_id in (each for key in chosen for each in ours[key]):
             await registry.apply(Deregister(service_id))
         return [_row(key, "registry.unregistered") for key in chosen]
@@ -115,8 +114,8 @@ def unregister(names: list[str]) -> list[dict[str, Any]]:
     return with_consul(withdraw)
 
 
-def _nothing_ours(names: list[str]) -> str:
-    return f"Nothing of ours called {', '.join(names)} is registered."
+def _nothing_ours(names: list[str]) -> NoSuchService:
+    return worded(NoSuchService, because("registry.nothing_ours", names=", ".join(names)))
 
 
 def _unproven(registration: Registration) -> Registration:
@@ -154,7 +153,7 @@ def _chosen(names: list[str], config: Config) -> list[ServiceKey]:
         return list(config.services)
     keys = keys_named([ServiceKey.parse(name) for name in names], config.services)
     if not keys:
-        raise NoSuchService(f"config.yml defines no {', '.join(names)}.")
+        raise worded(NoSuchService, because("config.undefined", names=", ".join(names)))
     return keys
 
 
@@ -168,9 +167,8 @@ def _owner(config: Config) -> Owner:
         datadir.path.mkdir(parents=True, exist_ok=True, mode=0o700)
         return Owner(uuid=datadir.agent_id(), node=datadir.node(config.agent.node))
     except OSError as error:
-        raise OperationFailed(
-            f"data_dir {config.agent.data_dir} cannot be used: {error.strerror}."
-        ) from error
+        path, why = str(config.agent.data_dir), str(error.strerror)
+        raise worded(OperationFailed, because("agent.data_dir", path=path, error=why)) from error
 
 
 def _config() -> Config | None:
@@ -216,8 +214,7 @@ async def _reach() -> Reach:
     node = config.agent.node or dns_safe("")
     link = link_for(settings, data_dir=data_dir, node=node)
     if link.address is None:
-        why = views.say(link.problem) if link.problem is not None else "There is no Consul."
-        raise ConsulUnreachable(why)
+        raise worded(ConsulUnreachable, link.problem or because("consul.none"))
     return Reach(await link.client())
 
 
@@ -236,16 +233,11 @@ async def dns_of(reach: Reach) -> tuple[tuple[str, int], str]:
     except Forbidden as error:
         if reach.dns is None:
             await reach.client.check_token()  # none, or one that was revoked, is said as such
-            raise Forbidden(
-                "Consul does not say where its DNS is to our token, which lacks the rule "
-                '`agent_prefix "" { policy = "read" }`.',
-                hint="`lictor generate consul` prints the whole policy.",
-            ) from error
+            hidden = because("dns.place_hidden")
+            raise worded(Forbidden, hidden, hint=because("next.policy")) from error
         return reach.dns, "consul"
     found = reach.dns or dns_endpoint(seen, reach.client.address.host)
     if found is None:
-        raise ConsulUnreachable(
-            "This Consul does not say where its DNS is.",
-            hint="Its token may lack agent:read, or its DNS is off.",
-        )
+        unknown = because("dns.place_unknown")
+        raise worded(ConsulUnreachable, unknown, hint=because("next.dns_off"))
     return found, domain_of(seen)

@@ -28,7 +28,7 @@ from lictor.core.config.settings import Config
 from lictor.core.drivers.oom import unspare_child
 from lictor.core.drivers.spawn import default_signals
 from lictor.core.drivers.tree import become_subreaper
-from lictor.core.errors import ConsulUnreachable
+from lictor.core.errors import ConsulUnreachable, LictorError
 from lictor.core.model.desired import DesiredState
 from lictor.core.model.reason import because
 from lictor.core.model.state import Phase
@@ -49,6 +49,7 @@ from lictor.core.runtime.registry.membership import identity, refuse_second
 from lictor.core.runtime.storage.datadir import DataDir
 from lictor.core.runtime.storage.store import SqliteStore
 from lictor.core.runtime.supervision.recycler import Recycler
+from lictor.core.worded import worded
 from lictor.web.auth.secretfile import session_secret as check_secret
 
 _BANNER_AT_LAST = 5.0  # seconds after which it is said without what has not come yet
@@ -170,11 +171,8 @@ def _reception(agent: Agent, operations: Operations, web: Website | None) -> Rec
 
 def _require_consul(config: Config, link: Link) -> None:
     if config.consul.embedded == "always" and link.problem is not None:
-        raise ConsulUnreachable(
-            "The config asks for a Consul of Lictor's own (consul.embedded: always), and none can be"
-            f" run: {views.say(link.problem)}",
-            hint="scripts/get-consul brings the program; CONSUL_BIN names one.",
-        )
+        required, brings = because("consul.own_required"), because("next.consul_program")
+        raise worded(ConsulUnreachable, required, link.problem, hint=brings)
 
 
 def _prober() -> LictorProber:
@@ -188,7 +186,9 @@ def _settle_in(agent: Agent, ways: Ways) -> None:
         _talk(str(note))
     problem = agent.tools.link.problem
     if problem is not None:
-        _talk(f"{views.say(problem)} Services are supervised without it.")
+        from lictor.cli.words import say, sentence
+
+        _talk(say("up.no_consul", problem=sentence(views.told(problem))))
     ways.begin(agent)
     recycler = Recycler(agent.reconciler, agent.usage)
     agent.background.keep("recycle", recycler.watch)
@@ -239,7 +239,10 @@ def _hang_up(reload: Callable[[], dict[str, Any]]) -> None:
     try:
         reload()
     except Exception as error:  # noqa: BLE001 - a bad file changes nothing and ends nothing
-        _talk(f"The configuration was not reloaded: {error}")
+        from lictor.cli.words import of_error, say
+
+        why = " ".join(of_error(error)) if isinstance(error, LictorError) else str(error)
+        _talk(say("up.not_reloaded", why=why.strip()))
 
 
 def _who_holds(host: str, port: int) -> tuple[int, str] | None:

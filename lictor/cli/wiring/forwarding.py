@@ -14,6 +14,7 @@ from string import Template
 
 from lictor import __version__
 from lictor.cli.wiring.direct import Reach, dns_of, with_consul
+from lictor.cli.words import of_error
 from lictor.core.errors import LictorError
 
 #: The resolvers that are known, by the word of `--for`.
@@ -37,7 +38,7 @@ def dns_forwarding(resolver: str) -> tuple[str, str]:
     try:
         (host, port), domain = with_consul(ask)
     except LictorError as error:
-        ((host, port), domain), doubt = _USUAL, error.message
+        ((host, port), domain), doubt = _USUAL, of_error(error)[0]
     template = files("lictor").joinpath("templates", "dns", f"{resolver}.conf")
     command = f"lictor generate dns --for {resolver}"
     return Template(template.read_text(encoding="utf-8")).substitute(

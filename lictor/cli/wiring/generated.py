@@ -16,6 +16,8 @@ from lictor import __version__
 from lictor.cli.wiring.configured import find_config, read_config
 from lictor.core.config.settings import Config
 from lictor.core.errors import UsageError
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 #: Folders that hold the files of the system itself: a service that lives there writes elsewhere.
 _NEVER_OPEN = ("/", "/usr", "/etc", "/boot", "/bin", "/sbin", "/lib", "/lib64", "/proc", "/sys")
@@ -122,7 +124,7 @@ def _outermost(folders: Iterable[str]) -> list[str]:
 def _value(text: Path | str) -> str:
     """A setting that takes the rest of its line: only `%` is special (systemd.unit(5))."""
     if any(ord(letter) < 32 for letter in str(text)):
-        raise UsageError(f"No unit can name {str(text)!r}.")
+        raise worded(UsageError, because("ask.unit_text", text=repr(str(text))))
     return str(text).replace("%", "%%")
 
 

@@ -22,6 +22,7 @@ from lictor.core.planning.access import for_everybody
 from lictor.core.planning.leftout import left_out, stands_by, unexplained
 from lictor.core.ports import Discovery, Inspection, Instance
 from lictor.core.runtime import views
+from lictor.core.worded import worded
 
 
 def resolve(name: str, *, tag: str | None, query: bool) -> dict[str, Any]:
@@ -59,7 +60,7 @@ async def answer_for(
     sought = name
     if full is not None:  # then the name says the rest too
         if (tag and tag != full.tag) or (query and full.kind != "query"):
-            raise UsageError(f"{name} is a full name: tag and kind stand in it.")
+            raise worded(UsageError, because("ask.full_name", name=name))
         sought, tag, query = full.name, full.tag, full.kind == "query"
     kind: Literal["service", "query"] = "query" if query else "service"
 

@@ -15,10 +15,11 @@ from lictor.cli.wiring.certificates import Certificate
 from lictor.cli.wiring.reception import Reception
 from lictor.core.config.settings import WebSettings
 from lictor.core.errors import AgentExists
-from lictor.core.model.reason import Reason
+from lictor.core.model.reason import Reason, because
 from lictor.core.probes.ports import port_holder
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.operations import Operations
+from lictor.core.worded import worded
 
 _ANYWHERE = frozenset({"0.0.0.0", "::"})  # noqa: S104 - recognised, not bound
 
@@ -34,12 +35,17 @@ def listen(web: WebSettings) -> socket.socket:
     except OSError as error:
         listener.close()
         holder = port_holder(web.host, web.port) if web.port else None
-        who = f" is taken by {holder[1]} (pid {holder[0]})" if holder else f": {error.strerror}"
-        raise AgentExists(
-            f"The agent's HTTP port {web.host}:{web.port}{who}.",
-            hint="Set web.port in config.yml (0 takes any free one), or web.enabled: false.",
-            code="web.port_taken",
-        ) from error
+        pid, program = holder or (0, "")
+        why = because(
+            "web.port_taken_by" if holder else "web.port_unusable",
+            host=web.host,
+            port=web.port,
+            program=program,
+            pid=pid,
+            error=str(error.strerror),
+        )
+        hint = because("next.web_port")
+        raise worded(AgentExists, why, hint=hint, code="web.port_taken") from error
     listener.setblocking(False)
     return listener
 

@@ -16,8 +16,8 @@ from lictor.core.config.services import names
 from lictor.core.config.tree import Map, Node, Scalar, Seq, parse
 from lictor.core.errors import ConfigError, Refused
 from lictor.core.model.names import BadName, canonical
-
-_HINT = "Put it in yourself: the entry is shown above."
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 
 def insert(text: str, file: str, name: str, entry: Sequence[str]) -> str:
@@ -25,11 +25,8 @@ def insert(text: str, file: str, name: str, entry: Sequence[str]) -> str:
     root = _read(text, file)
     section = root.get("services")
     if name in names(section):
-        raise Refused(
-            f"{file} has a service `{name}` already.",
-            hint="Give this one another name with --name.",
-            code="add.exists",
-        )
+        exists = because("add.exists", file=file, name=name)
+        raise worded(Refused, exists, hint=because("next.other_name"), code="add.exists")
     if "\r\n" in text and text.count("\r\n") == text.count("\n"):  # another system's line ends
         return insert(text.replace("\r\n", "\n"), file, name, entry).replace("\n", "\r\n")
     # Not splitlines: a lone CR stays where it is.
@@ -138,8 +135,5 @@ def _plain(node: Node) -> object:
 
 
 def _unclear(file: str) -> Refused:
-    return Refused(
-        f"{file} is written in a form into which no service can be put safely.",
-        hint=_HINT,
-        code="add.unclear",
-    )
+    unclear = because("add.unclear", file=file)
+    return worded(Refused, unclear, hint=because("next.put_in_yourself"), code="add.unclear")

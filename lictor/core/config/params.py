@@ -10,38 +10,45 @@ from __future__ import annotations
 import re
 from math import isfinite
 
+from lictor.core.locales import render
 from lictor.core.model.line import LONGEST_LINE, is_line
+from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ParamSpec, ParamValue
 
-_WORDS = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}
 
-
-def bad_value(spec: ParamSpec, value: object) -> str:
-    """Why `value` does not fit the parameter, or ""."""
+def misfit(spec: ParamSpec, value: object) -> Reason | None:
+    """Why `value` does not fit the parameter; None: it does."""
+    got = repr(str(value)[:40])[1:-1]  # as Python writes it, so that nothing in it is invisible
     if not _same_type(spec.default, value):
-        return f"expected {_WORDS[type(spec.default)]}, got {str(value)[:40]!r}"
+        return _other_type(spec.default, got)
     if _option_like(value):
-        return f"a parameter never begins with a hyphen: {str(value)[:40]!r}"
+        return because("param.hyphen", got=got)
     if spec.choices and value not in spec.choices:
-        return f"expected one of {_listed(spec.choices)}, got {str(value)[:40]!r}"
+        return because("param.no_choice", choices=_listed(spec.choices), got=got)
     if spec.pattern is not None and not re.fullmatch(spec.pattern, str(value)):
-        return f"{str(value)[:40]!r} does not match the pattern {spec.pattern}"
-    return ""
+        return because("param.no_match", got=got, pattern=spec.pattern)
+    return None
 
 
-def bad_order(spec: ParamSpec, value: object) -> str:
-    """Why a person may not set the parameter to `value`, or "".
+def misfit_as_order(spec: ParamSpec, value: object) -> Reason | None:
+    """Why a person may not set the parameter to `value`; None: it may be.
 
     More than the author of the config must: as a document of KV it would be refused.
     """
-    problem = bad_value(spec, value)
-    if problem or value == spec.default or value in spec.choices:
+    problem = misfit(spec, value)
+    if problem is not None or value == spec.default or value in spec.choices:
         return problem
     if isinstance(value, float) and not isfinite(value):
-        return f"expected {_WORDS[float]}, got {value}"
+        return because("param.not_finite", got=str(value))
     if not is_line(str(value)):
-        return f"a parameter is one line of at most {LONGEST_LINE} characters"
-    return ""
+        return because("param.no_line", limit=LONGEST_LINE)
+    return None
+
+
+def bad_value(spec: ParamSpec, value: object) -> str:
+    """What `misfit` says, in English and as a part of a sentence; "" of a value that fits."""
+    problem = misfit(spec, value)
+    return "" if problem is None else render(problem.code, problem.params).removesuffix(".")
 
 
 def fitted(spec: ParamSpec, value: ParamValue) -> ParamValue:
@@ -65,6 +72,14 @@ def bad_default(default: ParamValue, choices: tuple[ParamValue, ...], pattern: s
             return f"a parameter never begins with a hyphen: {str(choice)[:40]!r}"
     problem = bad_value(ParamSpec(default, choices, pattern), default)
     return f"`default`: {problem}" if problem else ""
+
+
+def _other_type(default: ParamValue, got: str) -> Reason:
+    if isinstance(default, str):
+        return because("param.no_text", got=got)
+    if isinstance(default, bool):
+        return because("param.no_bool", got=got)
+    return because("param.no_int" if isinstance(default, int) else "param.no_number", got=got)
 
 
 def _same_type(default: object, value: object) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
+from lictor.core.model.reason import Reason, because
 from lictor.core.model.spec import ParamSpec
 
 #: The parameter by which a service lets its model be chosen.
@@ -21,38 +22,43 @@ TRUST = "trust_remote_code"
 
 LONGEST = 96  # characters of each half of an id; the hub's own limit
 _HALF = re.compile(r"[A-Za-z0-9_](?:[A-Za-z0-9._-]*[A-Za-z0-9_])?")
-EXPECTED = (
-    "expected org/name as on Hugging Face: letters, digits, '.', '_' and '-', no '..' or '--', "
-    f"at most {LONGEST} characters each"
-)
 
 
-def hub_id_problem(text: str) -> str:
-    """Why `text` is no `org/name` of the hub, or ""."""
+def hub_id_problem(text: str) -> Reason | None:
+    """Why `text` is no `org/name` of the hub; None: it is one."""
     halves = text.split("/")
     fits = len(halves) == 2 and all(
         _HALF.fullmatch(half) and len(half) <= LONGEST and ".." not in half and "--" not in half
         for half in halves
     )
     if fits and not text.endswith(".git"):
-        return ""
-    return f"{EXPECTED}, got {text[:60]!r}"
+        return None
+    return _no_hub_id(text)
 
 
-def model_problem(spec: ParamSpec, value: object) -> str:
-    """Why a service must not be given `value` as its model, or "".
+def model_problem(spec: ParamSpec, value: object) -> Reason | None:
+    """Why a service must not be given `value` as its model; None: it may be.
 
     `choices` and `pattern` of the parameter are the owner's word and take the place of the hub's
     rules; that the value fits them is for the caller to ask.
     """
     text = str(value)
     if not text.isprintable() or text != text.strip() or text.startswith("-"):
-        return f"{EXPECTED}, got {text[:60]!r}"
+        return _no_hub_id(text)
     if ".." in text.split("/"):
-        return f"a model is never a way out of its folder, got {text[:60]!r}"
+        return because("model.way_out", got=_visible(text))
     if spec.choices or spec.pattern is not None:
-        return ""
+        return None
     return hub_id_problem(text)
+
+
+def _no_hub_id(text: str) -> Reason:
+    return because("model.no_hub_id", limit=LONGEST, got=_visible(text))
+
+
+def _visible(text: str) -> str:
+    """As Python writes it: nothing in it is invisible, or does something to a terminal."""
+    return repr(text[:60])[1:-1]
 
 
 def offers_choice(params: Mapping[str, ParamSpec]) -> bool:

@@ -21,7 +21,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lictor.core.errors import OperationFailed, Refused
+from lictor.core.model.reason import because
 from lictor.core.model.spec import ServiceSpec
+from lictor.core.worded import worded
 
 MOST_ENTRIES = 100_000  # files and folders that one scan looks at
 _MOST_MODELS = 1_000
@@ -98,7 +100,8 @@ def folder_name(model: str) -> str:
     """The name of a model's folder; raises `Refused` for what could never be one."""
     name = _PREFIX + model.replace("/", "--")
     if model.count("/") > 1 or ".." in name or not _FOLDER.fullmatch(name):
-        raise Refused(f"{model[:60]!r} is not the id of a model in a cache.", code="model.bad_id")
+        odd = because("model.bad_id", model=repr(model[:60])[1:-1])  # (shows what nobody could see)
+        raise worded(Refused, odd, code="model.bad_id")
     return name
 
 
@@ -137,9 +140,11 @@ def remove(hub: Path, model: str) -> int:
     try:
         kind = folder.lstat().st_mode
     except OSError as error:
-        raise Refused(f"{model} is not in {hub}.", code="model.not_cached") from error
+        absent = because("model.not_cached", model=model, folder=str(hub))
+        raise worded(Refused, absent, code="model.not_cached") from error
     if not stat.S_ISDIR(kind):
-        raise Refused(f"{folder} is no folder but a link or a file.", code="model.not_cached")
+        other = because("model.no_folder", folder=str(folder))
+        raise worded(Refused, other, code="model.not_cached")
     freed = _weigh(folder, MOST_ENTRIES).size
     aside = hub / f"{_ASIDE}{secrets.token_hex(8)}"
     try:
@@ -148,7 +153,8 @@ def remove(hub: Path, model: str) -> int:
         shutil.rmtree(aside)
         shutil.rmtree(hub / ".locks" / folder.name, ignore_errors=True)
     except OSError as error:
-        raise OperationFailed(f"{model} could not be removed: {error.strerror}.") from error
+        stays = because("model.not_removed", model=model, why=error.strerror)
+        raise worded(OperationFailed, stays) from error
     return freed
 
 

@@ -1,9 +1,10 @@
 """Answers the CLI on a Unix socket in data_dir, one JSON line per message.
 
 Request: `{"op": "status", "args": {...}}`. Answer: any number of `{"item": ...}`, then exactly one
-`{"ok": ...}` or `{"error": {"code", "message", "hint", "exit_code"}}`. Who calls is known from the
-kernel (SO_PEERCRED): root, the agent's own user and members of `socket_group` may do everything,
-others nothing. A caller that goes away cancels what it was waiting for, never what it ordered.
+`{"ok": ...}` or `{"error": {"code", "message", "hint", "exit_code", "reasons", "hint_reasons"}}`, where
+the last two are the two texts as codes. Who calls is known from the kernel (SO_PEERCRED): root, the
+agent's own user and members of `socket_group` may do everything, others nothing. A caller that goes
+away cancels what it was waiting for, never what it ordered.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ from pathlib import Path
 from typing import Any
 
 from lictor.core.errors import LictorError, NotPermitted, OperationFailed, UsageError
+from lictor.core.model.reason import because
+from lictor.core.worded import record, worded
 
 log = logging.getLogger(__name__)
 
@@ -100,7 +103,8 @@ class ControlServer:
             raise  # the caller went away: nobody is left to answer
         except Exception as error:
             log.exception("request failed")
-            fault = OperationFailed(f"The agent failed: {type(error).__name__}: {error}")
+            failed = because("agent.fault", error=f"{type(error).__name__}: {error}")
+            fault = worded(OperationFailed, failed)
             await send({"error": _plain(fault)})
         else:
             await send({"ok": answer})
@@ -111,10 +115,12 @@ class ControlServer:
         name = _user_name(uid)
         if uid in {0, os.getuid()} or self._in_group(name, gid):
             return name
-        group = f" or a member of {self._group}" if self._group else ""
-        raise NotPermitted(
-            f"User {name} (pid {pid}) may not control this agent.",
-            hint=f"Be root{group}, or set agent.socket_group.",
+        raise worded(
+            NotPermitted,
+            because("agent.not_controlled_by", user=name, pid=pid),
+            hint=because("next.be_root_or_member", group=self._group)
+            if self._group
+            else because("next.be_root"),
         )
 
     def _in_group(self, name: str, gid: int) -> bool:
@@ -166,29 +172,25 @@ async def _read_line(reader: asyncio.StreamReader) -> bytes:
     try:
         return await reader.readline()
     except ValueError as error:  # what `readline` makes of a line over the limit
-        raise UsageError(f"The request is longer than {_MAX_REQUEST // 1024} KiB.") from error
+        too_long = because("ask.too_long", limit=_MAX_REQUEST // 1024)
+        raise worded(UsageError, too_long) from error
 
 
 def _parse(line: bytes) -> tuple[str, dict[str, Any]]:
     try:
         request = json.loads(line)
     except (ValueError, RecursionError) as error:
-        raise UsageError("The request is not one line of JSON.") from error
+        raise worded(UsageError, because("ask.not_json")) from error
     match request:
         case {"op": str(op), "args": dict(args)}:
             return op, args
         case {"op": str(op)} if "args" not in request:
             return op, {}
-    raise UsageError('The request is not of the form {"op": "...", "args": {...}}.')
+    raise worded(UsageError, because("ask.form"))
 
 
 def _plain(error: LictorError) -> dict[str, Any]:
-    return {
-        "code": error.code,
-        "message": error.message,
-        "hint": error.hint,
-        "exit_code": error.exit_code,
-    }
+    return {**record(error), "exit_code": error.exit_code}
 
 
 def _user_name(uid: int) -> str:

@@ -7,6 +7,7 @@ from typing import Any, TypeAlias
 
 from lictor import __version__
 from lictor.core.errors import UsageError
+from lictor.core.model.reason import because
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers.log_files import LogFiles
 from lictor.core.runtime.answers.monitor import Monitor
@@ -20,6 +21,7 @@ from lictor.core.runtime.orders.clean_up import CleanUp
 from lictor.core.runtime.orders.foresight import Foresight
 from lictor.core.runtime.orders.local import Orders
 from lictor.core.runtime.orders.models import ModelOrders
+from lictor.core.worded import worded
 
 Handler: TypeAlias = Callable[[dict[str, Any], str, Emit], Awaitable[Any]]
 
@@ -55,5 +57,5 @@ class Operations:
         """Do one operation for `who`; raises `LictorError`."""
         handler = self._ops.get(op)
         if handler is None:
-            raise UsageError(f"This agent ({__version__}) does not know the operation {op!r}.")
+            raise worded(UsageError, because("ask.operation_of", version=__version__, op=op))
         return await handler(args, who, emit)

@@ -14,6 +14,8 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel, ConfigDict, Field
 
 from lictor.core.errors import NotPermitted
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import NotSignedIn
 from lictor.web.auth.gate import Person, needs
 from lictor.web.auth.keeper import remote_of
@@ -97,7 +99,7 @@ async def link(body: LinkSecret, request: Request, office: TheOffice) -> JSONRes
     request.state.tried = name
     user = office.people.user(name)
     if user is None or user.disabled:
-        raise NotSignedIn
+        raise worded(NotSignedIn, because("auth.sign_in_first"))
     return _welcome(request, office, await office.sessions.begin(user))
 
 
@@ -106,7 +108,7 @@ async def refresh(request: Request, office: TheOffice) -> JSONResponse:
     """Stay in: a new access token for the cookie of an earlier sign-in."""
     renewal = request.cookies.get(_renewal_cookie(office))
     if renewal is None:
-        raise NotSignedIn
+        raise worded(NotSignedIn, because("auth.sign_in_first"))
     return _welcome(request, office, await office.sessions.renew(renewal[:256]))
 
 
@@ -143,13 +145,14 @@ async def password(
 ) -> JSONResponse:
     """Change one's own password; all sessions end, and a new one begins."""
     if person.via == "token":
-        raise NotPermitted("A program does not change its person's password.")
+        raise worded(NotPermitted, because("password.by_program"))
     request.state.tried = person.name
     try:
         await office.keeper.sign_in(person.name, body.current_password, remote_of(request))
     except NotSignedIn:
         # Not 401: the person is signed in, and the page must not send them away.
-        raise NotPermitted("The current password is wrong.", code="password.wrong") from None
+        wrong = because("password.current_wrong")
+        raise worded(NotPermitted, wrong, code="password.wrong") from None
     user = await office.people.set_password(person.name, body.new_password)
     return _welcome(request, office, await office.sessions.begin(user))
 

@@ -12,6 +12,8 @@ from fastapi import APIRouter, Depends, Path
 from starlette.responses import Response
 
 from lictor.core.errors import UsageError
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.api import shapes
 from lictor.web.api.answer import answer
 from lictor.web.auth.gate import Person, needs
@@ -63,7 +65,7 @@ async def set_params(
     """Set parameters within what config.yml allows, or unset some: then the config's count again."""
     door.require(person, Right.PARAMS, [name])
     if bool(body.set) == bool(body.unset):
-        raise UsageError("Give either `set` or `unset`, and at least one parameter.")
+        raise worded(UsageError, because("ask.set_or_unset"))
     given: dict[str, Any] = {"name": name, "reason": body.reason}
     if body.set:
         done = await door.order("set", {**given, "params": body.set, "until": body.until}, person)

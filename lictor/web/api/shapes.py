@@ -385,6 +385,9 @@ class Problem(BaseModel):
     status: int
     detail: str
     code: str
+    hint: str = ""
+    reasons: list[dict[str, Any]] = []
+    hint_reasons: list[dict[str, Any]] = []
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -23,6 +23,8 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from lictor.core.errors import LictorError
+from lictor.core.model.reason import Reason, because
+from lictor.core.worded import worded
 from lictor.web import problems
 from lictor.web.auth.errors import DoorError
 from lictor.web.auth.gate import Doorkeeper, Person
@@ -130,11 +132,12 @@ class Streams:
     def enter(self, person: Person) -> Mailbox:
         """A place for one more stream; raises `TooManyStreams`."""
         if self._closed:
-            raise _refused("The agent is ending.", 503)
+            raise _refused(because("agent.stopping"), 503)
         if self._of[person.name] >= MOST_OF_ONE:
-            raise _refused(f"{person.name} has {MOST_OF_ONE} streams open already.", 429)
+            many = because("streams.most_of_one", user=person.name, most=MOST_OF_ONE)
+            raise _refused(many, 429)
         if len(self._boxes) >= MOST:
-            raise _refused(f"{MOST} streams are open already.", 503)
+            raise _refused(because("streams.most", most=MOST), 503)
         box = Mailbox()
         self._of[person.name] += 1
         self._boxes.add(box)
@@ -154,8 +157,8 @@ class Streams:
             box.end()
 
 
-def _refused(message: str, status: int) -> TooManyStreams:
-    error = TooManyStreams(message, hint="Close a page that shows live figures, or poll.")
+def _refused(why: Reason, status: int) -> TooManyStreams:
+    error = worded(TooManyStreams, why, hint=because("next.fewer_streams"))
     error.status = status
     error.headers = {"Retry-After": "5"}
     return error
@@ -224,7 +227,7 @@ class EventStream(Response):
         try:
             await self._feed(box)
         except LictorError as error:
-            box.put(event("problem", {"code": error.code, "detail": error.message}))
+            box.put(event("problem", problems.told(error)))
         finally:
             box.end()
 

@@ -14,6 +14,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from lictor.core.errors import LictorError
+from lictor.web import problems
 from lictor.web.api.answer import encode
 from lictor.web.api.gpu import nameless
 from lictor.web.api.status import StatusPages
@@ -94,7 +95,7 @@ class Watch:
         try:
             found = await self._door.ask("monitor")
         except LictorError as error:
-            return event("problem", {"code": error.code, "detail": error.message})
+            return event("problem", problems.told(error))
         if kind == "gpu":
             found = gpu_only(found)
         return event(kind, found)

@@ -28,7 +28,7 @@ class NotSignedIn(DoorError, NotPermitted):
     code = "not_signed_in"
     status = 401
 
-    def __init__(self, message: str = "Sign in first.", *, hint: str = "") -> None:
+    def __init__(self, message: str, *, hint: str = "") -> None:
         super().__init__(message, hint=hint)
         # Not Basic: a browser would open its own window over the login page.
         self.headers = {"WWW-Authenticate": 'Bearer realm="lictor"'}

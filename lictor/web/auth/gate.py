@@ -13,7 +13,9 @@ from typing import Protocol
 
 from fastapi import FastAPI, Request
 
-from lictor.core.errors import NotPermitted
+from lictor.core.errors import LictorError, NotPermitted
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import NoSuchPage, NotSignedIn
 from lictor.web.auth.rights import Right, Role, Scope, granted, hidden
 
@@ -54,9 +56,14 @@ class Person:
         """Raise `NotPermitted` unless the right reaches (403), `NoSuchPage` where it is hidden."""
         if self.reaches(right, owner):
             return
+        raise self.refusal(right)
+
+    def refusal(self, right: Right) -> LictorError:
+        """What is said to this person where the right does not reach."""
         if hidden(self.role, right, mode=self.mode):
-            raise NoSuchPage("There is no such page.")
-        raise NotPermitted(f"{self.name} may not do this.", hint=f"It needs the right {right}.")
+            return worded(NoSuchPage, because("page.none"))
+        needed = because("next.right", right=right.value)
+        return worded(NotPermitted, because("auth.may_not", user=self.name), hint=needed)
 
 
 class Doorkeeper(Protocol):
@@ -85,14 +92,10 @@ class Needs:
         keeper: Doorkeeper = request.app.state.doorkeeper
         person = await keeper.person(request)
         if person is None:
-            raise NotSignedIn
+            raise worded(NotSignedIn, because("auth.sign_in_first"))
         request.state.person = person  # also of those who are refused: the trail names them
         if not person.may(self.right):
-            if hidden(person.role, self.right, mode=person.mode):
-                raise NoSuchPage("There is no such page.")
-            raise NotPermitted(
-                f"{person.name} may not do this.", hint=f"It needs the right {self.right}."
-            )
+            raise person.refusal(self.right)
         return person
 
 

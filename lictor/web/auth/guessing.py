@@ -15,6 +15,8 @@ from collections import OrderedDict
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import TooManyTries
 
 FREE_TRIES = 9
@@ -44,9 +46,8 @@ class Guesses:
         wait = max(self._wait(key) for key in keys)
         if wait > 0:
             seconds = math.ceil(wait)
-            raise TooManyTries(
-                f"Too many wrong passwords; try again in {seconds} s.", retry_after=seconds
-            )
+            later = because("auth.too_many_tries", seconds=seconds)
+            raise worded(TooManyTries, later, retry_after=seconds)
         for key in keys:
             tries = self._of(key)
             tries.count += 1

@@ -21,6 +21,8 @@ from collections.abc import Callable
 from fastapi import Request
 
 from lictor.core.errors import LictorError
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import NotSignedIn
 from lictor.web.auth.gate import Person
 from lictor.web.auth.guessing import Guesses
@@ -66,19 +68,19 @@ class Keeper:
             token = request.cookies.get(self.cookie)
             return None if token is None else self._by_session(token, "cookie", remote)
         if len(given) > 1:
-            raise NotSignedIn("There is more than one credential.")
+            raise worded(NotSignedIn, because("auth.two_credentials"))
         scheme, _, value = given[0].partition(" ")
         value = value.strip()
         match scheme.lower():
             case "bearer" if len(value) > LONGEST_TOKEN:
-                raise NotSignedIn("The token is not valid.")
+                raise worded(NotSignedIn, because("token.not_valid"))
             case "bearer" if value.startswith(PREFIX):
                 return self._by_token(value, remote)
             case "bearer":
                 return self._by_session(value, "bearer", remote)
             case "basic":
                 return await self._by_password(value, remote)
-        raise NotSignedIn("The credential is of a kind that is not taken here.")
+        raise worded(NotSignedIn, because("auth.strange_kind"))
 
     def still(self, person: Person) -> bool:
         """Whether a person of an earlier request would come in again, in the same role."""
@@ -107,7 +109,7 @@ class Keeper:
         self._guesses.enter(remote, tried)
         user = await self._people.check(name[:64], password)
         if user is None:
-            raise NotSignedIn("The user name or the password is wrong.")
+            raise worded(NotSignedIn, because("auth.wrong"))
         self._guesses.forgive(remote, tried)
         return user
 
@@ -184,8 +186,8 @@ def _basic_pair(value: str) -> tuple[str, str]:
             raise ValueError
         text = base64.b64decode(value, validate=True).decode()
     except (binascii.Error, ValueError):
-        raise NotSignedIn("The credential is malformed.") from None
+        raise worded(NotSignedIn, because("auth.malformed")) from None
     name, colon, password = text.partition(":")
     if not colon:
-        raise NotSignedIn("The credential is malformed.")
+        raise worded(NotSignedIn, because("auth.malformed"))
     return name, password

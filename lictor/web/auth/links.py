@@ -11,6 +11,8 @@ import secrets
 import time
 from collections.abc import Callable
 
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import NotSignedIn
 
 LASTS = 300.0  # seconds
@@ -37,10 +39,7 @@ class Links:
         """The user that a secret lets in; it works no second time. Raises `NotSignedIn`."""
         user, until = self._out.pop(_digest(secret), ("", 0.0))
         if until <= self._now():
-            raise NotSignedIn(
-                "This link has been used, or it is older than five minutes.",
-                hint="Ask for a new one: lictor dashboard",
-            )
+            raise worded(NotSignedIn, because("auth.link_over"), hint=because("next.new_link"))
         return user
 
 

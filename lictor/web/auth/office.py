@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any, Self
 
 from lictor.core.errors import NotRunning, UsageError
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.audit import Audit
 from lictor.web.auth.errors import NoSuchPage
 from lictor.web.auth.guessing import Guesses
@@ -155,11 +157,12 @@ class Office:
     async def _dashboard(self, args: Args, who: str) -> Any:
         url = self._around.url()
         if url is None:
-            raise NotRunning("The agent serves no HTTP, or not yet.", hint="See web.enabled.")
+            see = because("next.web_enabled")
+            raise worded(NotRunning, because("web.not_serving"), hint=see)
         wanted = args.get("user")
         user = self.people.named(str(wanted)) if wanted else self.people.some_admin(who)
         if user is None or user.disabled:
-            raise NoSuchPage("There is no such user who may come in.", code="user.unknown")
+            raise worded(NoSuchPage, because("user.not_to_enter"), code="user.unknown")
         secret = self.links.make(user.name)
         return {
             "url": f"{url}/#link={secret}",
@@ -217,7 +220,7 @@ def _token_plain(token: ApiToken) -> dict[str, Any]:
 def _text(args: Args, name: str) -> str:
     value = args.get(name)
     if not isinstance(value, str) or not value:
-        raise UsageError(f"`{name}` is missing.")
+        raise worded(UsageError, because("ask.missing", name=name))
     return value
 
 
@@ -227,7 +230,7 @@ def _password(args: Args) -> tuple[str, bool]:
     if given is None:
         return made_up(), True
     if not isinstance(given, str):
-        raise UsageError("A password is text.")
+        raise worded(UsageError, because("password.not_text"))
     return given, False
 
 
@@ -235,13 +238,15 @@ def _role(value: object) -> Role:
     try:
         return Role(str(value))
     except ValueError:
-        roles = ", ".join(role.value for role in Role)
-        raise UsageError(f"No role {str(value)[:40]!r}.", hint=f"There are: {roles}.") from None
+        roles = because("next.there_are", known=", ".join(role.value for role in Role))
+        none = because("user.no_role", role=str(value)[:40])
+        raise worded(UsageError, none, hint=roles) from None
 
 
 def _right(value: object) -> Right:
     try:
         return Right(str(value))
     except ValueError:
-        rights = ", ".join(right.value for right in Right)
-        raise UsageError(f"No right {str(value)[:40]!r}.", hint=f"There are: {rights}.") from None
+        rights = because("next.there_are", known=", ".join(right.value for right in Right))
+        none = because("token.no_right", right=str(value)[:40])
+        raise worded(UsageError, none, hint=rights) from None

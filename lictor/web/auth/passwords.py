@@ -18,6 +18,8 @@ from argon2 import PasswordHasher
 from argon2.exceptions import InvalidHashError, VerificationError
 
 from lictor.core.errors import UsageError
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth.errors import TooManyTries
 
 T = TypeVar("T")
@@ -86,9 +88,11 @@ def acceptable(password: str) -> str:
     """The normal form; raises `UsageError` with the rule that it breaks, never with itself."""
     text = normal(password)
     if len(text) < MIN_LENGTH:
-        raise UsageError(f"A password has at least {MIN_LENGTH} characters.", code="password.short")
+        short = because("password.too_short", least=MIN_LENGTH)
+        raise worded(UsageError, short, code="password.short")
     if len(text.encode()) > MAX_BYTES:
-        raise UsageError(f"A password has at most {MAX_BYTES} bytes.", code="password.long")
+        long = because("password.too_long", most=MAX_BYTES)
+        raise worded(UsageError, long, code="password.long")
     return text
 
 
@@ -101,4 +105,4 @@ def made_up() -> str:
 
 def busy() -> TooManyTries:
     """The answer when too many passwords wait to be checked."""
-    return TooManyTries("Too many sign-ins at once.", retry_after=2)
+    return worded(TooManyTries, because("auth.busy"), retry_after=2)

@@ -15,7 +15,9 @@ from dataclasses import replace
 from pathlib import Path
 
 from lictor.core.errors import Refused, UsageError
+from lictor.core.model.reason import because
 from lictor.core.runtime.storage.datadir import write_atomically
+from lictor.core.worded import worded
 from lictor.web.auth import peopledb
 from lictor.web.auth.errors import NoSuchPage
 from lictor.web.auth.passwords import Passwords, made_up, outdated
@@ -55,7 +57,7 @@ class People:
         """The same; raises `NoSuchPage` for a name that nobody has."""
         user = self.user(name)
         if user is None:
-            raise NoSuchPage(f"There is no user {name[:64]!r}.", code="user.unknown")
+            raise worded(NoSuchPage, because("user.none", name=name[:64]), code="user.unknown")
         return user
 
     def all(self) -> list[User]:
@@ -98,13 +100,10 @@ class People:
         """Add somebody. Raises `UsageError` for a bad name or password, `Refused` for a taken one."""
         lower = name.lower()
         if not _NAME.fullmatch(lower):
-            raise UsageError(
-                "A user's name has 1 to 64 letters a-z, digits and inner `.`, `_`, `-`.",
-                code="user.name",
-            )
+            raise worded(UsageError, because("user.bad_name"), code="user.name")
         self._free(lower)
         if len(self._users) >= MAX_USERS:
-            raise Refused(f"There are {MAX_USERS} users already.", code="user.too_many")
+            raise worded(Refused, because("user.most", most=MAX_USERS), code="user.too_many")
         return await self._add(lower, role, password)
 
     async def set_role(self, name: str, role: Role) -> User:
@@ -164,18 +163,16 @@ class People:
 
     def _free(self, name: str) -> None:
         if name in self._users:
-            raise Refused(f"There is a user {name!r} already.", code="user.taken")
+            raise worded(Refused, because("user.exists", name=name), code="user.taken")
 
     def _admins(self) -> list[User]:
         return [u for u in self._users.values() if u.role is Role.ADMIN and not u.disabled]
 
     def _spare_last_admin(self, user: User) -> None:
         if [admin.name for admin in self._admins()] == [user.name]:
-            raise Refused(
-                f"{user.name} is the last admin.",
-                hint="Make another one first.",
-                code="user.last_admin",
-            )
+            last = because("user.only_admin", user=user.name)
+            another = because("next.other_admin")
+            raise worded(Refused, last, hint=another, code="user.last_admin")
 
     def _forget_file(self, name: str) -> None:
         if name == FIRST_ADMIN:

@@ -21,7 +21,9 @@ from pathlib import Path
 from typing import TypeVar
 
 from lictor.core.errors import OperationFailed
+from lictor.core.model.reason import because
 from lictor.core.runtime.storage.database import Foreign, damaged, set_aside
+from lictor.core.worded import worded
 from lictor.web.auth.records import ApiToken, Session, User
 from lictor.web.auth.rights import Right, Role
 
@@ -69,9 +71,8 @@ class PeopleDb:
             self._connection = self._open(path)
         except (sqlite3.Error, OSError) as error:
             self._thread.shutdown()
-            raise OperationFailed(
-                f"{path} cannot be used: {error}.", code="people.unusable"
-            ) from error
+            unusable = because("people.unusable", path=str(path), error=str(error))
+            raise worded(OperationFailed, unusable, code="people.unusable") from error
 
     def _open(self, path: Path) -> sqlite3.Connection:
         try:
@@ -112,9 +113,8 @@ class PeopleDb:
         except sqlite3.Error as error:
             with contextlib.suppress(sqlite3.Error):
                 connection.execute("ROLLBACK")
-            raise OperationFailed(
-                f"people.db did not take the change: {error}.", code="people.unwritten"
-            ) from error
+            unwritten = because("people.unwritten", error=str(error))
+            raise worded(OperationFailed, unwritten, code="people.unwritten") from error
         return found
 
     def read(self, work: Callable[[sqlite3.Connection], T]) -> T:

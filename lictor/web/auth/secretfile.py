@@ -14,7 +14,9 @@ import stat
 from pathlib import Path
 
 from lictor.core.errors import OperationFailed
+from lictor.core.model.reason import Reason, because
 from lictor.core.runtime.storage.datadir import write_atomically
+from lictor.core.worded import worded
 
 NAME = "web-secret"
 _BYTES = 32
@@ -40,21 +42,18 @@ def _read(path: Path) -> bytes:
     finally:
         os.close(handle)
     if not stat.S_ISREG(about.st_mode) or about.st_mode & 0o077:
-        raise _refused(path, f"can be read by others (mode {stat.S_IMODE(about.st_mode):04o})")
+        mode = f"{stat.S_IMODE(about.st_mode):04o}"
+        raise _refused(because("secret.readable", path=str(path), mode=mode))
     if about.st_uid not in {os.geteuid(), 0}:
-        raise _refused(path, f"belongs to another user (uid {about.st_uid})")
+        raise _refused(because("secret.not_ours", path=str(path), uid=about.st_uid))
     try:
         found = bytes.fromhex(text)
     except ValueError:
-        raise _refused(path, "is not a secret that Lictor made") from None
+        raise _refused(because("secret.strange", path=str(path))) from None
     if len(found) < _BYTES or len(set(found)) < _BYTES // 4:
-        raise _refused(path, "is empty, too short or can be guessed")
+        raise _refused(because("secret.weak", path=str(path)))
     return found
 
 
-def _refused(path: Path, why: str) -> OperationFailed:
-    return OperationFailed(
-        f"The secret that signs sessions, {path}, {why}.",
-        hint="Delete the file: a new one is made, and everybody signs in again.",
-        code="web.secret",
-    )
+def _refused(why: Reason) -> OperationFailed:
+    return worded(OperationFailed, why, hint=because("next.new_secret"), code="web.secret")

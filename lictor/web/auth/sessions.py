@@ -20,6 +20,8 @@ from typing import Any
 import jwt
 
 from lictor.core.errors import OperationFailed
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth import peopledb
 from lictor.web.auth.errors import NotSignedIn
 from lictor.web.auth.people import People
@@ -91,17 +93,17 @@ class Sessions:
         claims = self._claims(token)
         session, user = self.standing(str(claims["sid"]))
         if user.name != claims["sub"]:
-            raise NotSignedIn("The session is not valid.")
+            raise worded(NotSignedIn, because("session.not_valid"))
         return user, session.id
 
     def standing(self, session_id: str) -> tuple[Session, User]:
         """A session that still holds, with its user. Raises `NotSignedIn`."""
         session = self._sessions.get(session_id)
         if session is None or session.expires <= self._now():
-            raise NotSignedIn("The session has ended.")
+            raise worded(NotSignedIn, because("session.ended"))
         user = self._people.user(session.user)
         if user is None or user.disabled or user.generation != session.generation:
-            raise NotSignedIn("The session has ended.")
+            raise worded(NotSignedIn, because("session.ended"))
         return session, user
 
     async def renew(self, renewal: str) -> Granted:
@@ -113,10 +115,10 @@ class Sessions:
         if hmac.compare_digest(digest, session.previous):
             if now - session.renewed > _GRACE:
                 await self.end(session_id)
-                raise NotSignedIn("The session has ended.")
+                raise worded(NotSignedIn, because("session.ended"))
             return self._grant(user, session, "")  # the other tab has the new cookie already
         if not hmac.compare_digest(digest, session.renewal):
-            raise NotSignedIn("The session is not valid.")
+            raise worded(NotSignedIn, because("session.not_valid"))
         fresh = secrets.token_urlsafe(32)
         session = replace(
             session,
@@ -151,13 +153,13 @@ class Sessions:
 
     def _claims(self, token: str) -> dict[str, Any]:
         if len(token) > LONGEST_TOKEN:
-            raise NotSignedIn("The token is not valid.")
+            raise worded(NotSignedIn, because("token.not_valid"))
         # What was signed stays signed: only the clock and the person are asked each time.
         known = self._proved.get(token)
         if known is not None:
             if known["exp"] <= self._now() - _LEEWAY:
                 del self._proved[token]
-                raise NotSignedIn("The token has expired.")
+                raise worded(NotSignedIn, because("token.expired"))
             return known
         claims = self._decoded(token)
         if len(self._proved) >= _MOST_PROVED:
@@ -177,9 +179,9 @@ class Sessions:
             )
             return {**claims, "exp": float(claims["exp"])}
         except jwt.ExpiredSignatureError:
-            raise NotSignedIn("The token has expired.") from None
+            raise worded(NotSignedIn, because("token.expired")) from None
         except (jwt.PyJWTError, ValueError, TypeError, RecursionError):
-            raise NotSignedIn("The token is not valid.") from None
+            raise worded(NotSignedIn, because("token.not_valid")) from None
 
     async def _keep(self, session: Session) -> None:
         # In memory first: of two tabs that renew at once, the second must see the first one's.

@@ -16,6 +16,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from lictor.core.errors import Refused, UsageError
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 from lictor.web.auth import peopledb
 from lictor.web.auth.errors import NoSuchPage, NotSignedIn
 from lictor.web.auth.people import People
@@ -60,20 +62,17 @@ class Tokens:
         Raises `UsageError` for a bad name, `Refused` for a taken one, `NoSuchPage` for no such user.
         """
         if not _NAME.fullmatch(name):
-            raise UsageError(
-                "A token's name has 1 to 64 letters a-z, digits and inner `.`, `_`, `-`.",
-                code="token.name",
-            )
+            raise worded(UsageError, because("token.bad_name"), code="token.name")
         if (user is None) == (role is None):
-            raise UsageError("A token acts for a user or has a role.", code="token.for")
+            raise worded(UsageError, because("token.for_or_role"), code="token.for")
         if lasts is not None and lasts <= 0:
-            raise UsageError("A token lasts for some time.", code="token.lasts")
+            raise worded(UsageError, because("token.no_time"), code="token.lasts")
         owner = None if user is None else self._people.named(user).name
         await self._forget_dead()
         if any(token.name == name for token in self._tokens.values()):
-            raise Refused(f"There is a token {name!r} already.", code="token.taken")
+            raise worded(Refused, because("token.exists", name=name), code="token.taken")
         if len(self._tokens) >= MAX_TOKENS:
-            raise Refused(f"There are {MAX_TOKENS} tokens already.", code="token.too_many")
+            raise worded(Refused, because("token.most", most=MAX_TOKENS), code="token.too_many")
         secret = secrets.token_urlsafe(32)
         now = self._now()
         token = ApiToken(
@@ -96,7 +95,7 @@ class Tokens:
             if name in {token.name, token.id}:
                 await self._remove(token)
                 return token
-        raise NoSuchPage(f"There is no token {name[:64]!r}.", code="token.unknown")
+        raise worded(NoSuchPage, because("token.none", name=name[:64]), code="token.unknown")
 
     def holder(self, text: str) -> ApiToken:
         """The token behind a text. Raises `NotSignedIn`."""
@@ -105,9 +104,9 @@ class Tokens:
         kept = token.digest if token is not None else _digest("")
         given = _digest(match[2]) if match else ""
         if not hmac.compare_digest(kept, given) or token is None:
-            raise NotSignedIn("The token is not valid.")
+            raise worded(NotSignedIn, because("token.not_valid"))
         if not self._stands(token):
-            raise NotSignedIn("The token has ended.")
+            raise worded(NotSignedIn, because("token.ended"))
         self._note_use(token)
         return token
 
@@ -115,7 +114,7 @@ class Tokens:
         """A token that still counts. Raises `NotSignedIn`."""
         token = self._tokens.get(token_id)
         if token is None or not self._stands(token):
-            raise NotSignedIn("The token has ended.")
+            raise worded(NotSignedIn, because("token.ended"))
         return token
 
     def role_of(self, token: ApiToken) -> Role:
@@ -124,7 +123,7 @@ class Tokens:
             return token.role
         user = self._people.user(token.user or "")
         if user is None or user.disabled:
-            raise NotSignedIn("The token has ended.")
+            raise worded(NotSignedIn, because("token.ended"))
         return user.role
 
     # --- parts --------------------------------------------------------------------------

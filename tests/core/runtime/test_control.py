@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from lictor.core.errors import NoSuchService
+from lictor.core.errors import NoSuchService, Refused
+from lictor.core.model.reason import because
 from lictor.core.runtime.control import ControlServer
+from lictor.core.worded import worded
 from tests.support.patience import soon, until
 
 
@@ -46,6 +48,9 @@ class Desk:
                 raise NoSuchService(
                     "There is no service ghost.", hint="`lictor status` lists them."
                 )
+            case "held":
+                held = because("order.held", service="piper")
+                raise worded(Refused, held, hint=because("next.end_hold", service="piper"))
             case "bug":
                 raise ValueError("a bug, not a bad request")
         return {"op": op}
@@ -114,9 +119,19 @@ async def test_an_error_carries_code_message_hint_and_exit_code(path):
                 "message": "There is no service ghost.",
                 "hint": "`lictor status` lists them.",
                 "exit_code": 4,
+                "reasons": [],
+                "hint_reasons": [],
             }
         }
     ]
+
+
+async def test_an_error_carries_its_texts_as_codes_too(path):
+    (answer,) = await ask(path, "held")
+    error = answer["error"]
+    assert error["message"] == "piper is held."
+    assert error["reasons"] == [{"code": "order.held", "params": {"service": "piper"}}]
+    assert error["hint_reasons"] == [{"code": "next.end_hold", "params": {"service": "piper"}}]
 
 
 @pytest.mark.parametrize(

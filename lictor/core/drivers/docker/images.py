@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING
 from lictor.core.drivers.docker.room import CALL, EngineRoom
 from lictor.core.drivers.docker.terms import EngineAway, EngineRefused
 from lictor.core.errors import OperationFailed, StartFailed
-from lictor.core.locales import render
 from lictor.core.model.reason import Reason, because
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.drivers.docker.answers import Step
@@ -45,18 +45,15 @@ def pull(image: str, progress: Progress, *, address: str | None = None) -> None:
         for step in engine.pull(image, _STALL):
             progress(step.said, step.done, step.total)
     except EngineRefused as refused:
-        raise OperationFailed(
-            f"The image {image} was not pulled: {refused.said}",
-            hint=_pull_hint(refused),
-            code="docker.pull_refused",
-        ) from refused
+        why = because("docker.pull_refused", image=image, error=refused.said)
+        hint = _pull_hint(refused)
+        raise worded(OperationFailed, why, hint=hint, code="docker.pull_refused") from refused
     except EngineAway as away:
         raise _away(away) from away
 
 
 def _away(away: EngineAway) -> OperationFailed:
-    said = render(away.reason.code, away.reason.params)
-    return OperationFailed(said, code=away.reason.code)
+    return worded(OperationFailed, away.reason, code=away.reason.code)
 
 
 class EnginePuller:
@@ -88,13 +85,13 @@ class EnginePuller:
         pull(image, tell, address=self._address)
 
 
-def _pull_hint(refused: EngineRefused) -> str:
+def _pull_hint(refused: EngineRefused) -> Reason | None:
     said = refused.said.lower()
     if any(word in said for word in ("denied", "unauthorized", "authentication")):
-        return "If the registry asks for an account: `docker login`, then again."
+        return because("next.docker_login")
     if "not found" in said or "manifest unknown" in said:
-        return "Look at its name and its tag."
-    return ""
+        return because("next.image_name")
+    return None
 
 
 class _Build:

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from lictor.core.errors import ConsulUnreachable
 from lictor.core.model.names import ServiceKey
-from lictor.core.runtime import views
 from lictor.core.runtime.answers import nodes_view
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -22,7 +22,7 @@ async def all_nodes(agent: Agent, names: Sequence[ServiceKey] = ()) -> dict[str,
     """`nodes` and `services`, sorted; `names` empty: all services. Raises `ConsulError`."""
     ports = agent.consul.ports
     if ports is None:
-        raise ConsulUnreachable(views.say(agent.consul.state))
+        raise worded(ConsulUnreachable, agent.consul.state)
     seen, wall = await ports.nodes.read(), agent.tools.clock.wall()
     others = [one for one in seen if one.node != agent.node]
     rows = nodes_view.service_records(others, names, wall)

@@ -19,6 +19,7 @@ from lictor.core.runtime import views
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.registry.finder import Found
 from lictor.core.runtime.storage.codec import key_from
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -90,7 +91,7 @@ async def _found(agent: Agent, name: str | None, args: dict[str, Any]) -> Found:
         return await finder.find(ports.discovery, name, dc=dc, near=args.get("near"), doubt=doubt)
     found = finder.recall(name, dc=dc, away=away)
     if found is None:
-        raise ConsulUnreachable(views.say(state))
+        raise worded(ConsulUnreachable, state)
     return found
 
 

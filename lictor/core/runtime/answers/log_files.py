@@ -17,12 +17,14 @@ from typing import Any
 
 from lictor.core.errors import LictorError, UsageError
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import because
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers.services_view import moment
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.logs.follow import follow_marked
 from lictor.core.runtime.logs.pieces import LogReader
 from lictor.core.runtime.logs.reading import last_line_end, lines_between, tail, window
+from lictor.core.worded import worded
 
 MOST_LINES = 10_000  # of one page
 _LONGEST_SEARCH = 1_000  # characters
@@ -76,7 +78,7 @@ class LogFiles:
             except ValueError:
                 found = None
         if found is None:
-            raise NoSuchLog(f"There is no log {name[:80]!r} on this node.")
+            raise worded(NoSuchLog, because("log.none", name=name[:80]))
         return found
 
     async def _files(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
@@ -88,12 +90,10 @@ class LogFiles:
         lines, offset = args.get("lines", 100), args.get("offset", 0)
         search = str(args.get("search") or "")
         if not isinstance(lines, int) or not isinstance(offset, int):
-            raise UsageError("lines and offset must be whole numbers.")
+            raise worded(UsageError, because("ask.page_numbers"))
         if not 0 <= lines <= MOST_LINES or offset < 0 or len(search) > _LONGEST_SEARCH:
-            raise UsageError(
-                f"lines is 0 to {MOST_LINES}, offset not negative, "
-                f"search at most {_LONGEST_SEARCH} characters long."
-            )
+            limits = because("ask.page_limits", most=MOST_LINES, longest=_LONGEST_SEARCH)
+            raise worded(UsageError, limits)
         return await asyncio.to_thread(_read_page, one, lines, offset, search)
 
     async def stream(

@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING
 
 from lictor.core.errors import NoSuchService
 from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.model.reason import because
 from lictor.core.runtime.supervision.reconciler import keys_named
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -31,10 +33,14 @@ def services_meant(
         try:
             keys = keys_named([ServiceKey.parse(str(name))], list(agent.reconciler.runners))
         except BadName as error:
-            raise NoSuchService(f"No service {name!r}: {error}.") from None
+            bad = because("service.bad_name", name=str(name), why=str(error))
+            raise worded(NoSuchService, bad) from None
         if not keys:
-            have = ", ".join(str(key) for key in known)
-            raise NoSuchService(f"No service {name!r} on this node.", hint=f"There are: {have}.")
+            raise worded(
+                NoSuchService,
+                because("service.none", name=str(name)),
+                hint=because("next.there_are", known=", ".join(str(key) for key in known)),
+            )
         found.update(dict.fromkeys(keys))
     return list(found)
 
@@ -52,8 +58,9 @@ def services_to_order(agent: Agent, names: Iterable[object], verb: str) -> list[
     for name in names:
         meant = services_meant(agent, [name])
         if not any(key in desired for key in meant):
-            raise NoSuchService(
-                f"{name} is no longer defined in config.yml, and is stopping.",
-                hint="Write it there again, then: lictor reload.",
+            raise worded(
+                NoSuchService,
+                because("service.leaving", name=str(name)),
+                hint=because("next.write_again"),
             )
     return [key for key in keys if key in desired]

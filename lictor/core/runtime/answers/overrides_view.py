@@ -12,12 +12,14 @@ from typing import TYPE_CHECKING, Any
 from lictor.core.errors import UsageError
 from lictor.core.model.desired import Override, Source
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import because
 from lictor.core.model.secret import is_secret, shown
 from lictor.core.model.spec import ParamSpec
 from lictor.core.planning.overrides import hold_of
 from lictor.core.runtime import views
 from lictor.core.runtime.answers.meant import services_meant
 from lictor.core.runtime.control import Emit
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -89,7 +91,7 @@ class OverridesView:
 
     def _key(self, args: dict[str, Any]) -> ServiceKey:
         if not args.get("name"):
-            raise UsageError("Which service?")
+            raise worded(UsageError, because("ask.which_service"))
         return services_meant(self._agent, [args["name"]], infrastructure=True)[0]
 
 

@@ -21,6 +21,7 @@ from lictor.core.runtime.control import Emit
 from lictor.core.runtime.desired.keeper import held_reason
 from lictor.core.runtime.logs.view import Wanted, stream_logs
 from lictor.core.runtime.storage.journal import KINDS, MAX_LINES, JournalQuery, stream_events
+from lictor.core.worded import worded
 
 
 class Questions:
@@ -199,7 +200,8 @@ class Questions:
         kinds = tuple(str(kind) for kind in args.get("kinds") or [])
         strange = [kind for kind in kinds if kind not in KINDS]
         if strange:
-            raise UsageError(f"No kind {strange[0]!r}.", hint=f"There are: {', '.join(KINDS)}.")
+            there_are = because("next.there_are", known=", ".join(KINDS))
+            raise worded(UsageError, because("ask.no_kind", kind=strange[0]), hint=there_are)
         since, before, after = args.get("since"), args.get("before"), args.get("after")
         query = JournalQuery(
             subjects=tuple(names),
@@ -238,4 +240,5 @@ def _parsed(name: object) -> ServiceKey:
     try:
         return ServiceKey.parse(str(name))
     except BadName as error:
-        raise NoSuchService(f"No service {name!r}: {error}.") from None
+        bad = because("service.bad_name", name=str(name), why=str(error))
+        raise worded(NoSuchService, bad) from None

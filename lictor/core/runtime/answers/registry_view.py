@@ -20,6 +20,7 @@ from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers.all_nodes import all_nodes
 from lictor.core.runtime.control import Emit
+from lictor.core.worded import worded
 
 _HEALTHS = ("passing", "warning", "critical", "maintenance")
 #: What the page of the registry shows of an agent.
@@ -51,7 +52,7 @@ class RegistryView:
     def _discovery(self) -> Discovery:
         ports = self._agent.consul.ports
         if ports is None:
-            raise ConsulUnreachable(views.say(self._agent.consul.state))
+            raise worded(ConsulUnreachable, self._agent.consul.state)
         return ports.discovery
 
     def _dns(self, name: str, kind: str = "service") -> str:
@@ -79,7 +80,7 @@ class RegistryView:
         name = str(args.get("name") or "")
         found = await self._discovery().discover(name, tag=args.get("tag"))
         if not found:
-            raise NotInConsul(f"Consul knows no service {name[:80]!r}.")
+            raise worded(NotInConsul, because("registry.no_service", name=name[:80]))
         records = [one.record() for one in found]
         for record in records:
             if record["health"] == "critical":

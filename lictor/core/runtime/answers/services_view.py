@@ -15,11 +15,13 @@ from typing import Any
 from lictor import __version__
 from lictor.core.errors import UsageError
 from lictor.core.model.names import ServiceKey
+from lictor.core.model.reason import because
 from lictor.core.model.secret import shown
 from lictor.core.model.state import ServiceState
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers.meant import services_meant
 from lictor.core.runtime.control import Emit
+from lictor.core.worded import worded
 
 
 class ServicesView:
@@ -33,7 +35,7 @@ class ServicesView:
         """`{"services": {name: row}, "system": {...}}`; `names`: only these."""
         names = args.get("names") or []
         if not isinstance(names, list):
-            raise UsageError("names must be a list.")
+            raise worded(UsageError, because("ask.names_list"))
         keys = services_meant(self._agent, names, infrastructure=True)
         rows = self.rows(keys)
         return {"services": rows, "system": self._system(rows.values())}

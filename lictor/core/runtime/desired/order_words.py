@@ -12,6 +12,7 @@ from lictor.core.model.desired import AFTER_VERB, DesiredChange
 from lictor.core.model.line import LONGEST_LINE, as_line
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.secret import shown, shown_document
+from lictor.core.worded import worded
 
 _WORDS = {"running": "start", "stopped": "stop"}
 
@@ -20,7 +21,7 @@ def verb_of(args: dict[str, Any]) -> str:
     """The verb of an order; raises `UsageError` for a word that is none."""
     verb = str(args.get("verb"))
     if verb not in AFTER_VERB:
-        raise UsageError(f"Unknown verb {verb!r}: expected start, stop or restart.")
+        raise worded(UsageError, because("ask.verb", verb=verb))
     return verb
 
 
@@ -42,7 +43,7 @@ def reason_of(args: dict[str, Any]) -> str:
     """Why it was ordered, as one line; raises `UsageError` for more than a document may carry."""
     reason = as_line(str(args.get("reason") or ""))
     if len(reason) > LONGEST_LINE:
-        raise UsageError(f"The reason is longer than {LONGEST_LINE} characters.")
+        raise worded(UsageError, because("ask.reason_long", limit=LONGEST_LINE))
     return reason
 
 

@@ -26,6 +26,7 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.ports_install import ImagePuller
 from lictor.core.runtime import views
 from lictor.core.runtime.storage.datadir import write_atomically
+from lictor.core.worded import worded
 
 ATTEMPTS = 4
 _FIRST_PAUSE = 3.0  # seconds after a failed attempt; three times as long after each further one
@@ -235,8 +236,21 @@ def _image(image: str, around: Surround) -> bool:
     except InstallFailed:
         raise
     except OperationFailed as error:
-        raise _failed(because("install.no_image", image=image, error=error.message)) from error
+        raise _not_pulled(image, error) from error
     return True
+
+
+def _not_pulled(image: str, error: OperationFailed) -> InstallFailed:
+    """With what the engine's side said and advised; its codes, if it has some, in place of text."""
+    plain = because("install.no_image", image=image, error=error.message)
+    why = (because("install.no_image_as", image=image), *error.reasons)
+    return worded(
+        InstallFailed,
+        *(why if error.reasons else (plain,)),
+        hint=next(iter(error.hint_reasons), None),
+        reason_code=plain.code,
+        params=dict(plain.params),
+    )
 
 
 # --- programs ----------------------------------------------------------------------------------

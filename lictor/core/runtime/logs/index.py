@@ -19,8 +19,10 @@ from pathlib import Path
 
 from lictor.core.config.units import parse_duration
 from lictor.core.errors import UsageError
+from lictor.core.model.reason import because
 from lictor.core.runtime.logs.blocks import birth
 from lictor.core.runtime.logs.state import read_state
+from lictor.core.worded import worded
 
 _entry = struct.Struct("<dQ")  # Unix seconds, logical offset
 #: Entries in one index at most: 128 KiB.
@@ -132,8 +134,10 @@ def moment(text: str, now: float) -> float:
     example = (datetime.fromtimestamp(now).astimezone() - timedelta(hours=1)).strftime(
         "%Y-%m-%dT%H:%M"
     )
-    raise UsageError(
-        f"{text[:40]!r} is no moment.", hint=f"Write how long ago (10m, 2h), or when ({example})."
+    raise worded(
+        UsageError,
+        because("ask.no_moment", text=text[:40]),
+        hint=because("next.moment", example=example),
     )
 
 

@@ -20,8 +20,10 @@ from pathlib import Path
 from typing import TypeVar
 
 from lictor.core.errors import OperationFailed
+from lictor.core.model.reason import because
 from lictor.core.runtime.logs.rotation import recover
 from lictor.core.runtime.logs.state import LogState, older_files, open_log, read_state, size_of
+from lictor.core.worded import worded
 
 T = TypeVar("T")
 
@@ -160,9 +162,8 @@ class LogReader:
             except Moving:
                 waited = time.monotonic() - begun
                 if waited > _PATIENCE:
-                    raise OperationFailed(
-                        f"The log {self.path.name} cannot be read now.", code="log.refused"
-                    ) from None
+                    moving = because("log.moving", log=self.path.name)
+                    raise worded(OperationFailed, moving, code="log.refused") from None
             if waited > _OVERDUE:
                 with suppress(OSError):
                     recover(self.path)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Literal
 
 from lictor.core.errors import OperationFailed
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 #: What was begun and may have to be finished: nothing, a move of the head into an older file, the
 #: removal of a head that was already moved, the truncation of a log that was copied; or the state
@@ -143,9 +145,8 @@ def open_log(path: Path, *, write: bool = False) -> int:
 
 
 def _refused(path: Path) -> OperationFailed:
-    return OperationFailed(
-        f"The log {path.name} is not a plain file that can be read.", code="log.refused"
-    )
+    not_plain = because("log.not_plain", log=path.name)
+    return worded(OperationFailed, not_plain, code="log.refused")
 
 
 def older_files(path: Path) -> list[Path]:

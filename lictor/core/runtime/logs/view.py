@@ -11,11 +11,13 @@ from pathlib import Path
 from typing import Any
 
 from lictor.core.errors import UsageError
+from lictor.core.model.reason import because
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.logs import index as log_index
 from lictor.core.runtime.logs.follow import follow
 from lictor.core.runtime.logs.pieces import LogReader
 from lictor.core.runtime.logs.reading import last_line_end, lines_between, search, tail, window
+from lictor.core.worded import worded
 
 _MOST_LINES = 10_000
 _LINES = 100  # without a time range
@@ -45,11 +47,11 @@ class Wanted:
         )
         lines, follow_on = args.get("lines"), bool(args.get("follow"))
         if lines is not None and (not isinstance(lines, int) or isinstance(lines, bool)):
-            raise UsageError("lines must be a whole number.")
+            raise worded(UsageError, because("ask.lines_number"))
         if follow_on and until is not None:
-            raise UsageError("What is still to come has no end: leave out either until or follow.")
+            raise worded(UsageError, because("ask.until_or_follow"))
         if since is not None and until is not None and until < since:
-            raise UsageError("The range ends before it begins.")
+            raise worded(UsageError, because("ask.range_backwards"))
         return cls(lines, str(args.get("grep") or ""), since, until, follow_on)
 
 

@@ -18,6 +18,7 @@ from lictor.core.planning.leftovers import find
 from lictor.core.runtime import views
 from lictor.core.runtime.answers import nodes_view
 from lictor.core.runtime.control import Emit
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.ports import ConsulPorts
@@ -81,7 +82,7 @@ class CleanUp:
         """Consul as we know it now; raises while it is not certain what it holds."""
         consul = self._agent.consul
         if consul.ports is None or consul.state.code != "consul.ok":
-            raise ConsulUnreachable(views.say(consul.state))
+            raise worded(ConsulUnreachable, consul.state)
         return consul.ports
 
     async def _find(self, ports: ConsulPorts) -> list[Leftover]:
@@ -109,16 +110,16 @@ class CleanUp:
 def _asked(args: Mapping[str, Any]) -> list[_Place]:
     entries = args.get("entries")
     if not isinstance(entries, list) or not entries:
-        raise UsageError("Which entries? Each is named by its node and its id.")
+        raise worded(UsageError, because("ask.entries"))
     if len(entries) > _MOST:
-        raise UsageError(f"At most {_MOST} entries at a time.")
+        raise worded(UsageError, because("ask.entries_many", limit=_MOST))
     places = [
         (str(one.get("node") or ""), str(one.get("id") or ""))
         for one in entries
         if isinstance(one, Mapping)
     ]
     if len(places) < len(entries) or not all(node and entry_id for node, entry_id in places):
-        raise UsageError("An entry is named by its node and its id.")
+        raise worded(UsageError, because("ask.entry"))
     return list(dict.fromkeys(places))
 
 

@@ -13,6 +13,7 @@ from collections import deque
 from collections.abc import Collection
 from typing import TYPE_CHECKING, Any
 
+from lictor.core import worded
 from lictor.core.errors import NoSuchService, Refused
 from lictor.core.model.desired import Desired
 from lictor.core.model.names import ServiceKey
@@ -85,7 +86,12 @@ class Foresight:
             if names:
                 refuse_infrastructure(agent, keys)
         except (NoSuchService, Refused) as error:
-            refused = {"code": error.code, "params": {}, "sentence": error.message}
+            refused = {
+                "code": error.code,
+                "params": {},
+                "sentence": error.message,
+                "reasons": worded.record(error)["reasons"],
+            }
         holds = {key: held_against(agent, key, verb) for key in keys}
         moved = [key for key in keys if holds[key] is None]
         hurts = hurt_by(agent, moved) if names and verb != "start" else []

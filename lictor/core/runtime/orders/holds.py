@@ -23,6 +23,7 @@ from lictor.core.runtime.control import Emit
 from lictor.core.runtime.desired.hold_inbox import HoldInbox
 from lictor.core.runtime.orders.refusals import refuse_infrastructure, refuse_to_hurt, told
 from lictor.core.runtime.orders.remote_holds import RemoteHolds
+from lictor.core.worded import worded
 
 _ON_DISK = 3.0  # seconds that a disk may take before the answer says that it did not
 
@@ -85,10 +86,7 @@ class HoldOrders:
         return args.get("node") not in {None, "", self._agent.node}
 
     async def _send(self, order: HoldOrder, args: dict[str, Any]) -> list[dict[str, Any]]:
-        names = list(args.get("names") or ())
-        if not names:
-            raise UsageError("Which service? A hold names each one.")
-        return await RemoteHolds(self._agent).send(order, str(args["node"]), names)
+        return await RemoteHolds(self._agent).send(order, str(args["node"]), _names(args))
 
     def _from_afar(self, order: HoldOrder) -> None:
         """Carry out what was ordered on another node, or tell the journal why not."""
@@ -128,9 +126,7 @@ class HoldOrders:
 
     def _keys(self, args: dict[str, Any]) -> list[ServiceKey]:
         """The keys as typed: `piper` is the whole service. Unknown names raise."""
-        names = list(args.get("names") or ())
-        if not names:
-            raise UsageError("Which service? A hold names each one.")
+        names = _names(args)
         services_meant(self._agent, names)
         return list(dict.fromkeys(ServiceKey.parse(str(name)) for name in names))
 
@@ -144,18 +140,17 @@ class HoldOrders:
         above = hold_of(key, holds, wall)
         for hold in (*others, *([above] if above else [])):
             if hold.by != who:
-                raise Refused(
-                    f"{key} is held already. " + " ".join(views.say(part) for part in told(hold)),
-                    hint=f"`lictor release {key}` ends it.",
-                    code="held",
-                )
+                held = because("order.held_already", service=str(key))
+                ends = because("next.end_hold", service=str(key))
+                raise worded(Refused, held, *told(hold), hint=ends, code="held")
 
     def _refuse_part_of_whole(self, key: ServiceKey, found: list[ServiceKey]) -> None:
         whole = ServiceKey(key.name)
         if key.instance and not found and whole in self._agent.holds.held:
-            raise UsageError(
-                f"{key} is not held by itself: {whole} is, with all its instances.",
-                hint=f"`lictor release {whole}` ends it.",
+            raise worded(
+                UsageError,
+                because("hold.of_whole", service=str(key), whole=str(whole)),
+                hint=because("next.end_hold", service=str(whole)),
             )
 
 
@@ -189,25 +184,32 @@ def until_from(args: dict[str, Any], wall: float) -> float | None:
         moment = datetime.fromisoformat(str(text))
         until = moment.astimezone(moment.tzinfo or UTC).timestamp()
     except (ValueError, OverflowError, OSError):
-        raise UsageError(f"until={text!r} is no time such as 2026-01-31T18:00:00Z.") from None
+        raise worded(UsageError, because("ask.until", until=str(text))) from None
     if until <= wall:
-        raise UsageError(f"until={text} is over already.")
+        raise worded(UsageError, because("ask.until_over", until=str(text)))
     return until
+
+
+def _names(args: dict[str, Any]) -> list[object]:
+    names = list(args.get("names") or ())
+    if not names:
+        raise worded(UsageError, because("ask.hold_names"))
+    return names
 
 
 def _state(args: dict[str, Any]) -> DesiredState:
     try:
         return DesiredState(str(args.get("state") or "stopped"))
     except ValueError:
-        raise UsageError("state must be one of running, stopped, maintenance.") from None
+        raise worded(UsageError, because("ask.state")) from None
 
 
 def _reason(args: dict[str, Any]) -> str:
     reason = as_line(str(args.get("reason") or ""))
     if not reason:
-        raise UsageError("Say why, with --reason: others will read it.")
+        raise worded(UsageError, because("ask.reason"))
     if len(reason) > _LONGEST:
-        raise UsageError(f"The reason is longer than {_LONGEST} characters.")
+        raise worded(UsageError, because("ask.reason_long", limit=_LONGEST))
     return reason
 
 

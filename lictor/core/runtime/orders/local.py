@@ -12,12 +12,10 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
-from lictor.core.config.params import bad_order
 from lictor.core.errors import ConsulUnreachable, UsageError
 from lictor.core.model.desired import AFTER_VERB, DesiredChange, DesiredState, Override
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
-from lictor.core.model.secret import is_secret
 from lictor.core.model.state import Phase
 from lictor.core.planning.reconcile import order_wall
 from lictor.core.runtime import views
@@ -44,9 +42,10 @@ from lictor.core.runtime.orders.refusals import (
     told,
 )
 from lictor.core.runtime.orders.remote import RemoteOrders, Verb
-from lictor.core.runtime.supervision.one_run import typed
+from lictor.core.runtime.supervision.one_run import refuse_misfit, typed
 from lictor.core.runtime.supervision.outcomes import Order
 from lictor.core.runtime.supervision.waiting import Goal, ended_for_good, wait_for
+from lictor.core.worded import worded
 
 _SETTLE = 2.0  # seconds for KV's own watch to bring a change back
 
@@ -171,10 +170,8 @@ class Orders:
         if change.until is None:
             return replace(change, clear_until=not document.params and not change.params)
         if document.until is None and self._would_be_lost(key, document, change):
-            raise UsageError(
-                f"What was set for {key} for good would end then too.",
-                hint=f"`lictor hold {key} --until …` ends by itself and brings back what was.",
-            )
+            lost = because("order.ends_too", service=str(key))
+            raise worded(UsageError, lost, hint=because("next.hold_until", service=str(key)))
         return change
 
     def _would_be_lost(self, key: ServiceKey, document: Override, change: DesiredChange) -> bool:
@@ -207,7 +204,7 @@ class Orders:
     async def _wait(self, args: dict[str, Any], _who: str, emit: Emit) -> Any:
         wanted = str(args.get("for") or "ready")
         if wanted not in {"ready", "stopped"}:
-            raise UsageError(f"Cannot wait for {wanted!r}: expected ready or stopped.")
+            raise worded(UsageError, because("ask.wait_for", wanted=wanted))
         keys = services_meant(self._agent, args.get("names") or [])
         goal = Goal(Phase(wanted), order=False)
         results = await wait_for(self._agent, keys, goal, limit=limit_of(args), emit=emit)
@@ -218,18 +215,16 @@ class Orders:
         specs = self._agent.params_of(key) or {}
         unknown = [name for name in params if name not in specs]
         if unknown:
-            known = ", ".join(specs) or "none"
-            raise UsageError(
-                f"{key} has no parameter {unknown[0]!r}.", hint=f"Its parameters are: {known}."
-            )
+            none = because("param.none", service=str(key), name=str(unknown[0]))
+            known = because("next.params_none")
+            if specs:
+                known = because("next.params_are", known=", ".join(specs))
+            raise worded(UsageError, none, hint=known)
         values = {name: typed(name, value, specs[name]) for name, value in params.items()}
         for name, value in values.items():
             # Refused before it is written: KV keeps its good document, and an order that waits for
             # Consul never brings a value past `choices` and `pattern`.
-            problem = bad_order(specs[name], value)
-            if problem:
-                why = "it does not fit" if is_secret(name) else problem
-                raise UsageError(f"{key} {name}: {why}.", hint="Nothing was changed.")
+            refuse_misfit(key, name, value, specs[name])
         change = DesiredChange(
             params=values, until=self._until(args), by=who, reason=reason_of(args)
         )
@@ -251,7 +246,7 @@ class Orders:
         if refused is not None and entry != before:
             why = because("outcome.refused", verb="set", by=change.by, why=views.say(refused))
             self._agent.record("outcome", str(key), why, who=change.by, outcome="refused")
-            raise UsageError(views.say(refused), hint="The last good document stays in force.")
+            raise worded(UsageError, refused, hint=because("next.last_good"))
         record = self._agent.view(keys[0], {})
         answer = {"service": str(key), "result": result, "sentence": record["sentence"]}
         await once_on_disk(self._agent, [answer] if result == "pending" else [])
@@ -303,7 +298,7 @@ class Orders:
     async def _confirm(self, _args: dict[str, Any], who: str, _emit: Emit) -> Any:
         ports = self._agent.consul.ports
         if ports is None:
-            raise ConsulUnreachable(views.say(self._agent.consul.state))
+            raise worded(ConsulUnreachable, self._agent.consul.state)
         keeper = self._agent.keeper
         if not keeper.confirm() or keeper.unknown is not None:
             await ports.desired.confirm()

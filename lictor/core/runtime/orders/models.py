@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from lictor.core.config.params import bad_value
+from lictor.core.config.params import misfit
 from lictor.core.errors import Refused, TimedOut, UsageError
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
@@ -35,6 +35,7 @@ from lictor.core.runtime.orders.refusals import (
     refuse_to_hurt,
     telling_refusals,
 )
+from lictor.core.worded import worded
 
 _SHOW_EVERY = 0.5  # seconds between two progress lines
 #: What an ended switch is called in answers; `set`: the service does not run, its next start uses it.
@@ -155,10 +156,9 @@ class ModelOrders:
             if now.stage.over:
                 return answer
             if limit is not None and elapsed >= limit:
-                raise TimedOut(
-                    f"After {limit:g} s {key} does not serve {switch.model} yet. It goes on.",
-                    hint="`lictor status` says how far it is.",
-                )
+                seconds, model = f"{limit:g}", switch.model
+                slow = because("wait.model", limit=seconds, service=str(key), model=model)
+                raise worded(TimedOut, slow, hint=because("next.how_far"))
             stamp = (int(elapsed / _SHOW_EVERY), str(answer["phase"]))
             if stamp != shown:
                 shown = stamp
@@ -203,13 +203,11 @@ class ModelOrders:
         users = self._users(model)
         if users:
             names = ", ".join(str(each) for each in users)
-            raise Refused(
-                f"{model} is the model of {names}.",
-                hint="Let it serve another one first.",
-                code="model.in_use",
-            )
+            used, other = because("model.in_use", model=model, users=names), because("next.model")
+            raise worded(Refused, used, hint=other, code="model.in_use")
         if hub is None:
-            raise Refused(f"Where {key} keeps its models is not known.", code="model.no_cache")
+            nowhere = because("model.no_cache", service=str(key))
+            raise worded(Refused, nowhere, code="model.no_cache")
         freed = await asyncio.to_thread(hub_cache.remove, hub, model)
         said = because("model.deleted", model=model, freed=freed, by=who)
         self._agent.record("model", str(key), said, who=who, outcome="done")
@@ -240,18 +238,17 @@ class ModelOrders:
     def _meant(self, args: Mapping[str, Any]) -> tuple[ServiceKey, ServiceSpec]:
         keys = services_meant(self._agent, [args.get("name")])
         if len(keys) > 1:
-            raise UsageError(
-                f"{args.get('name')} has several instances.",
-                hint=f"Name one: {', '.join(str(key) for key in keys)}.",
+            raise worded(
+                UsageError,
+                because("ask.one_instance", service=str(args.get("name"))),
+                hint=because("next.name_one", known=", ".join(str(key) for key in keys)),
             )
         key = keys[0]
         refuse_infrastructure(self._agent, keys)
         want = self._agent.reconciler.desired.get(key)
         if want is None or not offers_choice(want.spec.params):
-            raise UsageError(
-                f"{key} has no parameter {PARAM!r}, so its model cannot be chosen.",
-                hint="config.yml gives it one: params: {model: {default: org/name}}.",
-            )
+            fixed = because("model.no_choice", service=str(key), param=PARAM)
+            raise worded(UsageError, fixed, hint=because("next.model_param"))
         return key, want.spec
 
     def _checked(
@@ -259,20 +256,20 @@ class ModelOrders:
     ) -> dict[str, ParamValue]:
         """The parameters to set; raises with what was expected."""
         param = spec.params[PARAM]
-        problem = model_problem(param, model) or bad_value(param, model)
-        if problem:
-            raise UsageError(f"{key} {PARAM}: {problem}.", hint="Nothing was changed.")
+        problem = model_problem(param, model) or misfit(param, model)
+        if problem is not None:
+            of = because("param.of", service=str(key), name=PARAM)
+            raise worded(UsageError, of, problem, hint=because("next.unchanged"))
         trust = args.get("trust_remote_code")
         if trust not in {None, True, False}:
-            raise UsageError(f"{key} {TRUST}: expected true or false.")
+            of = because("param.of", service=str(key), name=TRUST)
+            raise worded(UsageError, of, because("param.switch"))
         values: dict[str, ParamValue] = {PARAM: model}
         allowed = TRUST in spec.params and isinstance(spec.params[TRUST].default, bool)
         if trust and not allowed:
-            raise Refused(
-                f"config.yml lets no model of {key} bring programs of its own.",
-                hint=f"Its owner may allow it with params: {{{TRUST}: {{default: false}}}}.",
-                code="model.no_trust",
-            )
+            untrusted = because("model.no_trust", service=str(key))
+            allow = because("next.allow_trust", param=TRUST)
+            raise worded(Refused, untrusted, hint=allow, code="model.no_trust")
         if allowed:
             # Trust is in one model: it never passes on to the next one by itself.
             values[TRUST] = bool(trust) if trust is not None else self._trusted(spec, model)

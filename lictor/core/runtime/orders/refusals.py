@@ -15,7 +15,7 @@ from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.planning.order import dependents
 from lictor.core.planning.overrides import hold_of
-from lictor.core.runtime import views
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -49,10 +49,8 @@ def refuse_infrastructure(agent: Agent, keys: Iterable[ServiceKey]) -> None:
     """What Lictor runs for itself is not the operator's to start or stop."""
     for key in keys:
         if key in agent.infrastructure:
-            raise Refused(
-                f"{key} is Lictor's own and runs as long as the agent does.",
-                hint="`lictor down` stops both.",
-            )
+            own = because("order.infrastructure", service=str(key))
+            raise worded(Refused, own, hint=because("next.down"))
 
 
 def hurt_by(agent: Agent, keys: list[ServiceKey]) -> list[ServiceKey]:
@@ -78,9 +76,8 @@ def refuse_to_hurt(agent: Agent, keys: list[ServiceKey], verb: str) -> None:
         hurt = _hurt_by_one(agent, key, keys)
         if hurt:
             listed = ", ".join(str(other) for other in hurt)
-            raise Refused(
-                f"To {verb} {key} would hurt what needs it: {listed}.", hint="Insist with -y."
-            )
+            hurts = because("order.hurts", verb=verb, service=str(key), others=listed)
+            raise worded(Refused, hurts, hint=because("next.insist"))
 
 
 def held_against(agent: Agent, key: ServiceKey, verb: str) -> Hold | None:
@@ -105,7 +102,6 @@ def refuse_held(agent: Agent, keys: Iterable[ServiceKey], verb: str) -> None:
     for key in keys:
         hold = held_against(agent, key, verb)
         if hold is not None:
-            sentence = " ".join(views.say(part) for part in told(hold))
-            raise Refused(
-                f"{key} is held. {sentence}", hint=f"`lictor release {key}` ends it.", code="held"
-            )
+            ends = because("next.end_hold", service=str(key))
+            held = because("order.held", service=str(key))
+            raise worded(Refused, held, *told(hold), hint=ends, code="held")

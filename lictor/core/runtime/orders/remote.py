@@ -8,22 +8,23 @@ other agent: it may be away, and then its word is taken up when it comes back.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from lictor.core.errors import ConsulUnreachable, NoSuchService, Refused, TimedOut, UsageError
+from lictor.core.locales import catalogue
 from lictor.core.model.desired import AFTER_VERB, DesiredChange
 from lictor.core.model.names import BadName, ServiceKey, is_label
 from lictor.core.model.node import NodeSeen
-from lictor.core.model.reason import because
+from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
 from lictor.core.ports import ConsulPorts
-from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers.nodes_view import agent_state, service_record, unix
 from lictor.core.runtime.control import Emit
+from lictor.core.worded import worded
 
 ALL_NODES = "_all"
 
@@ -88,7 +89,7 @@ class RemoteOrders:
     ) -> tuple[ConsulPorts, dict[str, NodeSeen], list[Place]]:
         """The way to Consul, the nodes meant by `node`, and every service meant on them."""
         if node != ALL_NODES and not is_label(node):
-            raise UsageError(f"{node!r} is no name of a node.")
+            raise worded(UsageError, because("ask.node_name", node=node))
         ports = self._ports()
         nodes = self._nodes_meant(node, await ports.nodes.read())
         return ports, nodes, _places(nodes, names, node)
@@ -96,18 +97,15 @@ class RemoteOrders:
     def _ports(self) -> ConsulPorts:
         ports = self._agent.consul.ports
         if ports is None:
-            raise ConsulUnreachable(
-                views.say(self._agent.consul.state), hint="Other nodes are reached through Consul."
-            )
+            through = because("next.through_consul")
+            raise worded(ConsulUnreachable, self._agent.consul.state, hint=through)
         return ports
 
     def _nodes_meant(self, node: str, seen: Sequence[NodeSeen]) -> dict[str, NodeSeen]:
         found = {one.node: one for one in seen if node in {ALL_NODES, one.node}}
         if not found:
-            known = ", ".join(one.node for one in seen) or "none"
-            raise NoSuchService(
-                f"There is no node {node!r}.", hint=f"There are: {known}.", code="node.unknown"
-            )
+            none, known = because("node.none", node=node), _there_are(one.node for one in seen)
+            raise worded(NoSuchService, none, hint=known, code="node.unknown")
         return found
 
     def _refuse(self, verb: Verb, nodes: Mapping[str, NodeSeen], places: Sequence[Place]) -> None:
@@ -115,18 +113,11 @@ class RemoteOrders:
         for place in places:
             hold = _hold(nodes, place, verb)
             if hold is not None:
-                raise Refused(
-                    f"{place.key} is held on node {place.node}. {hold.get('sentence') or ''}",
-                    hint=f"`lictor release {place.key} --node {place.node}` ends it.",
-                    code="held",
-                )
-            hurt = hurt_there(nodes[place.node], place, places)
-            if hurt and verb.name in {"stop", "restart"} and not verb.insist:
-                raise Refused(
-                    f"To {verb.name} {place.key} on node {place.node} would hurt what needs it:"
-                    f" {', '.join(hurt)}.",
-                    hint="Insist with -y.",
-                )
+                held = because("order.held_there", service=str(place.key), node=place.node)
+                ends = because("next.end_hold_there", service=str(place.key), node=place.node)
+                raise worded(Refused, held, *told_there(hold), hint=ends, code="held")
+            if verb.name in {"stop", "restart"} and not verb.insist:
+                refuse_to_hurt_there(nodes[place.node], place, places, verb.name)
 
     async def _write(
         self,
@@ -176,14 +167,11 @@ class RemoteOrders:
             }
             for place in places:
                 await emit(_item(nodes, place, elapsed))
-            missing = [f"{key} on {node}" for (node, key), word in outcomes.items() if not word]
+            missing = [place for place, word in outcomes.items() if not word]
             if not missing:
                 return outcomes
             if verb.limit is not None and elapsed >= verb.limit:
-                raise TimedOut(
-                    f"After {verb.limit:g} s not yet: {', '.join(missing)}.",
-                    hint="The order stands: `lictor status --all-nodes` shows how it goes.",
-                )
+                raise _not_yet(missing, verb.limit)
             await asyncio.sleep(_LOOK)
 
     def _row(
@@ -221,14 +209,33 @@ def _places(nodes: Mapping[str, NodeSeen], names: Sequence[object], node: str) -
         try:
             wanted = ServiceKey.parse(str(name))
         except BadName as error:
-            raise NoSuchService(f"No service {name!r}: {error}.") from None
+            bad = because("service.bad_name", name=str(name), why=str(error))
+            raise worded(NoSuchService, bad) from None
         there = [Place(*one) for one in everywhere if one[1].meant_by(wanted)]
         if not there:
-            have = ", ".join(sorted({str(key) for _, key in everywhere})) or "none"
-            where = "any node" if node == ALL_NODES else f"node {node}"
-            raise NoSuchService(f"No service {name!r} on {where}.", hint=f"There are: {have}.")
+            none = because("service.none_there", name=str(name), node=node)
+            if node == ALL_NODES:
+                none = because("service.none_anywhere", name=str(name))
+            known = _there_are(sorted({str(key) for _, key in everywhere}))
+            raise worded(NoSuchService, none, hint=known)
         found.update(dict.fromkeys(there))
     return list(found)
+
+
+def _there_are(names: Iterable[str]) -> Reason:
+    known = ", ".join(names)
+    return because("next.there_are", known=known) if known else because("next.there_are_none")
+
+
+def _not_yet(missing: Sequence[tuple[str, ServiceKey]], limit: float) -> TimedOut:
+    *others, last = missing
+    return worded(
+        TimedOut,
+        because("wait.not_yet", limit=f"{limit:g}"),
+        *(because("wait.place_more", service=str(key), node=node) for node, key in others),
+        because("wait.place_last", service=str(last[1]), node=last[0]),
+        hint=because("next.order_stands"),
+    )
 
 
 def _hold(nodes: Mapping[str, NodeSeen], place: Place, verb: Verb) -> Mapping[str, Any] | None:
@@ -250,7 +257,32 @@ def held_there(document: Mapping[str, Any]) -> bool:
     return document.get("source") == "hold" and bool(document.get("by"))
 
 
-def hurt_there(seen: NodeSeen, place: Place, places: Sequence[Place]) -> list[str]:
+def told_there(document: Mapping[str, Any]) -> list[Reason]:
+    """What a node published of how a service is, as reasons; as it said it if some are not ours."""
+    given, known = _list(document.get("reasons")), catalogue("en", "reasons")
+    found = [
+        Reason(part["code"], part["params"])
+        for part in given
+        if isinstance(part, dict)
+        and str(part.get("code")) in known
+        and isinstance(part.get("params"), dict)
+    ]
+    if found and len(found) == len(given):
+        return found
+    said = document.get("sentence")
+    return [because("order.said_there", sentence=str(said))] if said else []
+
+
+def refuse_to_hurt_there(seen: NodeSeen, place: Place, places: Sequence[Place], verb: str) -> None:
+    """Stopping what others need is refused there as it is here, until it is said twice."""
+    hurt = _hurt_there(seen, place, places)
+    if hurt:
+        key, others = str(place.key), ", ".join(hurt)
+        hurts = because("order.hurts_there", verb=verb, service=key, node=seen.node, others=others)
+        raise worded(Refused, hurts, hint=because("next.insist"))
+
+
+def _hurt_there(seen: NodeSeen, place: Place, places: Sequence[Place]) -> list[str]:
     """What runs on that node, needs the service, and is not among `places` itself."""
     moved = {other.key for other in places if other.node == place.node}
     return [
@@ -301,10 +333,8 @@ def _change(
     if verb.until is None:
         return replace(change, clear_until=not document.get("params"))
     if end is None and (document.get("params") or document.get("state") == "stopped"):
-        raise UsageError(
-            "What was set there for good would end then too.",
-            hint="`lictor hold … --node … --until …` ends by itself and brings back what was.",
-        )
+        lost = because("order.ends_there_too")
+        raise worded(UsageError, lost, hint=because("next.hold_until_there"))
     return change
 
 

@@ -21,8 +21,15 @@ from lictor.core.model.reason import Reason, because
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers.nodes_view import agent_state
-from lictor.core.runtime.orders.remote import Place, RemoteOrders, held_there, hurt_there
+from lictor.core.runtime.orders.remote import (
+    Place,
+    RemoteOrders,
+    held_there,
+    refuse_to_hurt_there,
+    told_there,
+)
 from lictor.core.runtime.storage.codec import key_from
+from lictor.core.worded import worded
 
 _TAKEN_UP = 5.0  # seconds that the other agent gets; it publishes once a second
 _LOOK = 0.25  # seconds between two looks
@@ -73,27 +80,21 @@ class RemoteHolds:
             return
         for key, document in _documents(seen, place.key):
             if held_there(document) and document.get("by") != order.by:
-                raise Refused(
-                    f"{key} is held on node {seen.node} already. {document.get('sentence') or ''}",
-                    hint=f"`lictor release {key} --node {seen.node}` ends it.",
-                    code="held",
-                )
+                held = because("order.held_there_already", service=str(key), node=seen.node)
+                ends = because("next.end_hold_there", service=str(key), node=seen.node)
+                raise worded(Refused, held, *told_there(document), hint=ends, code="held")
         if order.state is DesiredState.STOPPED and not order.insist:
-            hurt = hurt_there(seen, place, places)
-            if hurt:
-                raise Refused(
-                    f"To stop {place.key} on node {seen.node} would hurt what needs it:"
-                    f" {', '.join(hurt)}.",
-                    hint="Insist with -y.",
-                )
+            refuse_to_hurt_there(seen, place, places, "stop")
 
 
 def _refuse_part_of_whole(seen: NodeSeen, key: ServiceKey) -> None:
     whole = ServiceKey(key.name)
     if key != whole and seen.services.get(key, {}).get("held_as") == str(whole):
-        raise UsageError(
-            f"{key} is not held by itself on node {seen.node}: {whole} is, with all its instances.",
-            hint=f"`lictor release {whole} --node {seen.node}` ends it.",
+        part, all_of_it = str(key), str(whole)
+        raise worded(
+            UsageError,
+            because("hold.of_whole_there", service=part, node=seen.node, whole=all_of_it),
+            hint=because("next.end_hold_there", service=all_of_it, node=seen.node),
         )
 
 

@@ -14,9 +14,11 @@ from typing import TYPE_CHECKING, Any
 
 from lictor import __version__
 from lictor.core.errors import AgentExists
+from lictor.core.model.reason import because
 from lictor.core.probes.host_facts import host_facts
 from lictor.core.runtime.gpu import view as gpu_view
 from lictor.core.runtime.storage.datadir import DataDir, boot_id
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -65,12 +67,10 @@ def refuse_second(node: str, ours: Mapping[str, str], holder: Mapping[str, Any] 
     rebooted = holder.get("agent") == ours["agent"] and holder.get("boot") != ours["boot"]
     if same or rebooted:
         return
-    whose = "a copy of this data_dir" if holder.get("agent") == ours["agent"] else "another agent"
-    raise AgentExists(
-        f"The node name {node} is in use: {whose} has it (agent {holder.get('agent') or '?'} on host"
-        f" {holder.get('host') or '?'}, pid {holder.get('pid') or '?'}, since"
-        f" {holder.get('since') or '?'}).",
-        hint="Set agent.node to another name. If that agent is dead, its lease ends within 31 s:"
-        " start again then.",
-        code="node.taken",
+    copied = holder.get("agent") == ours["agent"]
+    in_use = because(
+        "node.in_use_copy" if copied else "node.in_use",
+        node=node,
+        **{name: str(holder.get(name) or "?") for name in ("agent", "host", "pid", "since")},
     )
+    raise worded(AgentExists, in_use, hint=because("next.node_name"), code="node.taken")

@@ -16,6 +16,8 @@ from pathlib import Path
 
 from lictor.core.errors import AgentExists, OperationFailed
 from lictor.core.model.names import dns_safe
+from lictor.core.model.reason import because
+from lictor.core.worded import worded
 
 
 class DataDir:
@@ -36,9 +38,10 @@ class DataDir:
             (path / "logs").mkdir(exist_ok=True, mode=0o750)
             handle = os.open(path / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
         except OSError as error:
-            raise OperationFailed(
-                f"data_dir {path} cannot be used: {error.strerror or error}.",
-                hint="Set agent.data_dir or LICTOR_DATA_DIR to a folder that this user may write.",
+            raise worded(
+                OperationFailed,
+                because("agent.data_dir", path=str(path), error=error.strerror or str(error)),
+                hint=because("next.writable_data_dir"),
                 code="agent.data_dir",
             ) from error
         try:
@@ -46,10 +49,12 @@ class DataDir:
         except BlockingIOError:
             holder = os.pread(handle, 32, 0).decode(errors="replace").strip()
             os.close(handle)
-            who = f" (pid {holder})" if holder.isdigit() else ""
-            raise AgentExists(
-                f"Another Lictor agent{who} already runs on data_dir {path}.",
-                hint="Use `lictor status` to talk to it, or LICTOR_DATA_DIR for a second one.",
+            raise worded(
+                AgentExists,
+                because("agent.already_pid", pid=holder, path=str(path))
+                if holder.isdigit()
+                else because("agent.already", path=str(path)),
+                hint=because("next.second_agent"),
             ) from None
         os.ftruncate(handle, 0)
         os.pwrite(handle, f"{os.getpid()}\n".encode(), 0)

@@ -14,11 +14,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from lictor.core.config.params import bad_order
+from lictor.core.config.params import misfit_as_order
 from lictor.core.errors import Refused, UsageError
 from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import because
+from lictor.core.model.secret import is_secret, shown
 from lictor.core.model.spec import ParamSpec, ParamValue, ServiceSpec
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -60,15 +62,13 @@ class OneRun:
                         self._extra.pop(key, None)
             return
         if verb == "stop":
-            raise UsageError("A stop takes no values.")
+            raise worded(UsageError, because("ask.stop_values"))
         found = {key: self._checked(key, given, at) for key in keys}
         for key in keys:
             if verb == "start" and self._runs(key):
-                raise Refused(
-                    f"{key} runs already, without these values.",
-                    hint="Restart it with them.",
-                    code="already_running",
-                )
+                without = because("order.runs_without", service=str(key))
+                hint = because("next.restart_with")
+                raise worded(Refused, without, hint=hint, code="already_running")
         self._extra.update(found)
         for key, extra in found.items():
             names = ", ".join([*extra.env, *extra.params])
@@ -96,29 +96,39 @@ class OneRun:
 
     def _checked(self, key: ServiceKey, given: object, at: float) -> Extra:
         if not isinstance(given, dict) or len(given) > _MOST:
-            raise UsageError(f"The values must be an object with at most {_MOST} names.")
+            raise worded(UsageError, because("ask.values", limit=_MOST))
         spec = self._agent.reconciler.runners[key].spec
         env: dict[str, str] = {}
         params: dict[str, ParamValue] = {}
         for name, value in given.items():
+            of = because("param.of", service=str(key), name=str(name))
             if name in spec.params:
                 params[name] = typed(name, value, spec.params[name])
-                problem = bad_order(spec.params[name], params[name])
-                if problem:
-                    raise UsageError(f"{key} {name}: {problem}.", hint="Nothing was changed.")
+                refuse_misfit(key, name, params[name], spec.params[name])
             elif name in spec.env_names:
                 if not isinstance(value, str) or "\0" in value or len(value) > _LONGEST:
-                    raise UsageError(
-                        f"{key} {name}: expected text of at most {_LONGEST} characters."
-                    )
+                    raise worded(UsageError, of, because("param.long_text", limit=_LONGEST))
                 env[name] = value
             else:
-                known = ", ".join([*spec.env_names, *spec.params]) or "none"
-                raise UsageError(
-                    f"config.yml names no {str(name)[:40]!r} for {key}.",
-                    hint=f"It names under env and params: {known}.",
-                )
+                raise _unnamed(spec, str(name))
         return Extra(at, env, params)
+
+
+def _unnamed(spec: ServiceSpec, name: str) -> UsageError:
+    visible = repr(name[:40])[1:-1]
+    none = because("param.not_named", service=str(spec.key), name=visible)
+    known = ", ".join([*spec.env_names, *spec.params])
+    hint = because("next.names_are", known=known) if known else because("next.names_none")
+    return worded(UsageError, none, hint=hint)
+
+
+def refuse_misfit(key: ServiceKey, name: str, value: ParamValue, spec: ParamSpec) -> None:
+    """Raise `UsageError` for a value that a person may not set; a secret is not repeated in it."""
+    problem = misfit_as_order(spec, value)
+    if problem is not None:
+        of = because("param.of", service=str(key), name=name)
+        why = because("param.secret") if is_secret(name) else problem
+        raise worded(UsageError, of, why, hint=because("next.unchanged"))
 
 
 def typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
@@ -134,6 +144,7 @@ def typed(name: str, value: object, spec: ParamSpec) -> ParamValue:
         if isinstance(spec.default, float):
             return float(text)
     except (KeyError, ValueError):
-        kind = type(spec.default).__name__
-        raise UsageError(f"{name}={text!r} is not a value of type {kind}.") from None
+        kind, got = type(spec.default).__name__, str(shown(name, repr(text)[1:-1]))
+        other = because("param.other_type", name=name, got=got, kind=kind)
+        raise worded(UsageError, other) from None
     return str(value)

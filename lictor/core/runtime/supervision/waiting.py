@@ -15,6 +15,7 @@ from lictor.core.planning.reconcile import ordered_again
 from lictor.core.runtime import views
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.logs.reading import last_lines
+from lictor.core.worded import worded
 
 if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
@@ -60,10 +61,12 @@ async def wait_for(
             return [{**_item(agent, key, elapsed), "outcome": outcomes[key]} for key in keys]
         if limit is not None and elapsed >= limit:
             names = ", ".join(f"{key} ({_phase(agent, key)})" for key in missing)
-            raise TimedOut(
-                f"After {limit:g} s still not {goal.phase.value}: {names}.",
-                hint="`lictor status` says why.",
+            slow = because(
+                "wait.not_stopped" if goal.phase is Phase.STOPPED else "wait.not_ready",
+                limit=f"{limit:g}",
+                services=names,
             )
+            raise worded(TimedOut, slow, hint=because("next.status"))
         rest = _SHOW_EVERY if limit is None else min(_SHOW_EVERY, max(0.01, limit - elapsed))
         await agent.bell.wait(rest)
 

@@ -1,9 +1,9 @@
 // Doing something to services: the preview of the plan first, then the order. The row shows the rest.
 import { html, signal, useEffect, useState } from "./ui.js";
 import { get } from "./api.js";
-import { say, t } from "./i18n.js";
+import { say, t, why } from "./i18n.js";
 import { order, orderAll, services } from "./state.js";
-import { Dialog, sentence } from "./parts.js";
+import { Dialog, advice, sentence } from "./parts.js";
 
 /** The question that is open: { verb, names, all } or null. */
 const question = signal(null);
@@ -62,7 +62,7 @@ function Preview({ verb, names, all, plan: known }) {
   return html`<${Dialog} title=${t(`preview.${verb}`, { names: shown })} onClose=${close}>
     ${!plan && !problem && html`<p class="quiet" aria-busy="true">${t("preview.planning")}</p>`}
     ${plan && html`<${Steps} plan=${plan} />`}
-    ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${problem.hint}</p>`}
+    ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${advice(problem)}</p>`}
     <div class="dialog-actions">
       <button onClick=${close}>${t("act.cancel")}</button>
       ${!nothing &&
@@ -80,7 +80,7 @@ function Preview({ verb, names, all, plan: known }) {
 
 function Steps({ plan }) {
   return html`<div>
-    ${plan.refused && html`<p class="problem" role="alert">${say(plan.refused.code, plan.refused.params, plan.refused.sentence)}</p>`}
+    ${plan.refused && html`<p class="problem" role="alert">${why(plan.refused)}</p>`}
     ${plan.hurts.length > 0 &&
     html`<p class="problem" role="alert">
       ${t("preview.hurts", { names: plan.hurts.map(nameOf).join(", ") })}

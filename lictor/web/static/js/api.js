@@ -7,13 +7,18 @@ export const root = new URL(".", location.href.split("#")[0]);
 /** Becomes true when the session is over and somebody has to sign in. */
 export const signedOut = signal(false);
 
-/** What the agent answered instead of what was asked for. `code` is stable, `message` is English. */
+/**
+ * What the agent answered instead of what was asked for. `code` is stable, `message` and `hint` are
+ * English; `parts.js` tells them in the reader's language by `reasons` and `hintReasons`.
+ */
 export class Problem extends Error {
   constructor(status, body) {
     super(body.detail || body.title || `HTTP ${status}`);
     this.status = status;
     this.code = body.code || `http.${status}`;
     this.hint = body.hint || "";
+    this.reasons = body.reasons || [];
+    this.hintReasons = body.hint_reasons || [];
     this.retryAfter = body.retry_after;
   }
 }

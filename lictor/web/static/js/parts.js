@@ -1,6 +1,6 @@
 // Small pieces that several pages show: a state, a sparkline, a bar, a moment, an empty page, a dialog.
 import { html, useEffect, useRef } from "./ui.js";
-import { clock, fixed, t, utc } from "./i18n.js";
+import { clock, fixed, t, utc, why } from "./i18n.js";
 import { kindOf } from "./state.js";
 
 const GLYPHS = {
@@ -114,7 +114,7 @@ export function Trouble({ problem, again }) {
     <div class="empty-glyph" aria-hidden="true">${kind === "forbidden" ? "⊘" : "✖"}</div>
     <h2>${t(`problem.${kind}`)}</h2>
     <p><${Rich} text=${sentence(problem)} /></p>
-    ${problem.hint && html`<p class="quiet">${problem.hint}</p>`}
+    ${advice(problem) && html`<p class="quiet">${advice(problem)}</p>`}
     ${again && html`<button onClick=${again}>${t("act.again")}</button>`}
   </div>`;
 }
@@ -123,7 +123,12 @@ export function Trouble({ problem, again }) {
 export function sentence(problem) {
   if (problem.status === 0) return t("problem.away_text");
   if (problem.status === 403) return t("problem.forbidden_text");
-  return fixed(problem.code) ?? problem.message;
+  return problem.reasons?.length ? why({ reasons: problem.reasons }) : fixed(problem.code) ?? problem.message;
+}
+
+/** What a problem advises, in the reader's language; "" if it does not. */
+export function advice(problem) {
+  return problem.hintReasons?.length ? why({ reasons: problem.hintReasons }) : problem.hint;
 }
 
 /** A dialog that closes with Escape, gives the focus back, and closes when one clicks beside it. */

@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "../ui.js";
 import { get, post } from "../api.js";
 import { say, t } from "../i18n.js";
 import { may } from "../state.js";
-import { Dialog, Health, sentence } from "../parts.js";
+import { Dialog, Health, advice, sentence } from "../parts.js";
 
 const place = (one) => `${one.node} ${one.id}`;
 
@@ -17,7 +17,7 @@ export function Leftovers({ leftovers, unknown, again }) {
   return html`<section class="card leftovers">
     <h2>${t("registry.leftovers")}</h2>
     ${unknown
-      ? html`<p class="problem">${sentence(unknown)} ${unknown.hint}</p>`
+      ? html`<p class="problem">${sentence(unknown)} ${advice(unknown)}</p>`
       : leftovers.length
       ? html`<p class="quiet">${t("registry.leftovers_text")}</p>
           <ul class="list">${leftovers.map((one) => html`<${Entry} key=${place(one)} one=${one} />`)}</ul>`
@@ -92,7 +92,7 @@ function CleanUp({ onClose }) {
         </li>`,
       )}
     </ul>`}
-    ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${problem.hint}</p>`}
+    ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${advice(problem)}</p>`}
     <div class="dialog-actions">
       <button autofocus onClick=${onClose}>${t(done ? "act.close" : "act.cancel")}</button>
       ${!done && found?.length > 0 && html`<button class="danger" disabled=${busy || !chosen.size} onClick=${go}>${t("registry.take_out", { count: chosen.size })}</button>`}

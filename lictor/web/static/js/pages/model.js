@@ -4,7 +4,7 @@ import { html, useState } from "../ui.js";
 import { api, get, post } from "../api.js";
 import { duration, say, size, t } from "../i18n.js";
 import { me } from "../state.js";
-import { Dialog, When, sentence } from "../parts.js";
+import { Dialog, When, advice, sentence } from "../parts.js";
 import { useAnswer } from "./service.js";
 
 const path = (name, rest) => `admin/services/${encodeURIComponent(name)}/${rest}`;
@@ -43,7 +43,7 @@ function Card({ name, model }) {
       <datalist id="model-offers">${offered.map((id) => html`<option value=${id}></option>`)}</datalist>
       <button>${t("model.switch")}</button>
     </form>
-    ${problem && html`<p class="problem">${sentence(problem)} ${problem.hint}</p>`}
+    ${problem && html`<p class="problem">${sentence(problem)} ${advice(problem)}</p>`}
     ${cached.length > 0 &&
     html`<h3>${t("model.cached")}</h3>
       <ul class="list">
@@ -113,7 +113,7 @@ function Preview({ name, wanted, onClose }) {
       : html`<p>${t("model.at_next_start")}</p>`)}
     ${plan?.usual_s && html`<p class="quiet">${t("model.usual", { time: duration(plan.usual_s) })}</p>`}
     ${plan && html`<p class="quiet">${t("model.goes_back", { model: plan.before })}</p>`}
-    ${wrong && html`<p class="problem" role="alert">${sentence(wrong)} ${wrong.hint}</p>`}
+    ${wrong && html`<p class="problem" role="alert">${sentence(wrong)} ${advice(wrong)}</p>`}
     <div class="dialog-actions">
       <button onClick=${onClose}>${t("act.cancel")}</button>
       <button class=${hurts.length ? "danger" : "primary"} disabled=${busy || !plan} autofocus onClick=${go}>
@@ -136,7 +136,7 @@ function Removal({ name, one, onClose, onDone }) {
   };
   return html`<${Dialog} title=${t("model.remove_one", { model: one.id })} onClose=${onClose}>
     <p>${t("model.remove_text", { size: size(one.size_bytes) })}</p>
-    ${failed && html`<p class="problem" role="alert">${sentence(failed)} ${failed.hint}</p>`}
+    ${failed && html`<p class="problem" role="alert">${sentence(failed)} ${advice(failed)}</p>`}
     <div class="dialog-actions">
       <button onClick=${onClose}>${t("act.cancel")}</button>
       <button class="danger" autofocus onClick=${go}>${t("model.remove")}</button>

@@ -2,7 +2,7 @@
 // may be unknown, and then the page says why. The charts begin when the page is opened; for a longer
 // memory there is Prometheus.
 import { classes, html, useEffect, useRef, useState } from "../ui.js";
-import { get, stream } from "../api.js";
+import { Problem, get, stream } from "../api.js";
 import { duration, has, language, megabytes, percent, say, size, t } from "../i18n.js";
 import { may } from "../state.js";
 import { theme } from "../prefs.js";
@@ -40,7 +40,7 @@ export function Monitor() {
           live = true;
           take(figures);
         },
-        problem: (told) => setProblem(Object.assign(new Error(told.detail), { status: 503, code: told.code, hint: "" })),
+        problem: (told) => setProblem(new Problem(503, told)),
       },
       state: (word) => {
         if (word !== "live") live = false;

@@ -3,7 +3,7 @@ import { html, useRef, useState } from "../ui.js";
 import { get, post } from "../api.js";
 import { clock, t } from "../i18n.js";
 import { me } from "../state.js";
-import { Dialog, Rich, sentence } from "../parts.js";
+import { Dialog, Rich, advice, sentence } from "../parts.js";
 import { useAnswer } from "./service.js";
 
 const path = (name, what) => `admin/services/${encodeURIComponent(name)}/${what}`;
@@ -11,7 +11,7 @@ const STATES = ["stopped", "running", "maintenance"];
 const HOURS = ["", 1, 4, 24];
 
 /** What the agent answered, whole: these refusals say what would fit. */
-const said = (problem) => `${problem.status === 403 ? sentence(problem) : problem.message} ${problem.hint}`;
+const said = (problem) => `${sentence(problem)} ${advice(problem)}`;
 
 export function Holding({ name, row }) {
   const [answer, problem, again] = useAnswer(`${name} ${row.phase} ${row.reason} ${row.desired}`, () => get(path(name, "hold")), name);

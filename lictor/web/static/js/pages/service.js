@@ -3,7 +3,7 @@ import { html, useEffect, useState } from "../ui.js";
 import { get } from "../api.js";
 import { duration, has, megabytes, percent, say, t, why } from "../i18n.js";
 import { history, loaded, may, services } from "../state.js";
-import { Copy, Empty, Health, Phase, Spark, Trouble, When } from "../parts.js";
+import { Copy, Empty, Health, Phase, Spark, Trouble, When, sentence } from "../parts.js";
 import { Holding, Params, setsParams } from "./overrides.js";
 import { Actions, Order } from "./services.js";
 import { Model } from "./model.js";
@@ -106,7 +106,7 @@ function Explain({ name, row }) {
         </li>`,
       )}
     </ol>
-    ${problem && problem.status !== 501 && problem.status !== 404 && html`<p class="quiet">${problem.message}</p>`}
+    ${problem && problem.status !== 501 && problem.status !== 404 && html`<p class="quiet">${sentence(problem)}</p>`}
   </section>`;
 }
 
@@ -135,7 +135,7 @@ function Checks({ name, phase }) {
   const rows = Object.entries(answer?.details || {});
   return html`<section class="card">
     <h2>${t("service.checks")} <button class="quiet-button" onClick=${again}>${t("act.check_now")}</button></h2>
-    ${problem && html`<p class="problem">${problem.message}</p>`}
+    ${problem && html`<p class="problem">${sentence(problem)}</p>`}
     ${!answer && !problem && html`<p class="quiet" aria-busy="true">${t("state.loading")}</p>`}
     <ul class="list">
       ${rows.map(
@@ -158,7 +158,7 @@ function Happened({ name, row }) {
   const lines = [...(answer?.events || [])].sort((one, other) => other.id - one.id);
   return html`<section class="card">
     <h2>${t("nav.events")} <a class="more" href=${to("events", "", { service: name })}>${t("act.more")}</a></h2>
-    ${problem && html`<p class="problem">${problem.message}</p>`}
+    ${problem && html`<p class="problem">${sentence(problem)}</p>`}
     ${answer && !lines.length && html`<p class="quiet">${t("events.none")}</p>`}
     <ul class="list events-short">
       ${lines.map(

@@ -3,7 +3,7 @@ import { classes, computed, html, signal, useEffect, useRef } from "../ui.js";
 import { duration, megabytes, percent, t, why } from "../i18n.js";
 import { pin, pinned, sorting } from "../prefs.js";
 import { asked, forget, history, isUp, kindOf, loaded, may, me, mine, second, services, trouble } from "../state.js";
-import { Empty, Icon, Phase, Spark, Trouble, sentence } from "../parts.js";
+import { Empty, Icon, Phase, Spark, Trouble, advice, sentence } from "../parts.js";
 import { ask } from "../act.js";
 import { go, to } from "../route.js";
 import { listen } from "../keys.js";
@@ -243,7 +243,7 @@ export function Order({ row }) {
   const order = asked.value.get(row.key);
   if (order?.problem) {
     return html`<span class="order failed" role="alert"
-      >${t("order.refused", { verb: t(`action.${order.verb}`) })} ${sentence(order.problem)} ${order.problem.hint}
+      >${t("order.refused", { verb: t(`action.${order.verb}`) })} ${sentence(order.problem)} ${advice(order.problem)}
       <button class="quiet-button" onClick=${() => forget(row.key)}>${t("act.dismiss")}</button></span
     >`;
   }

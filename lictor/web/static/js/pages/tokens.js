@@ -2,7 +2,7 @@
 import { html, useRef, useState } from "../ui.js";
 import { api, get, post } from "../api.js";
 import { clock, t } from "../i18n.js";
-import { Dialog, ShownOnce, Trouble, When, sentence } from "../parts.js";
+import { Dialog, ShownOnce, Trouble, When, advice, sentence } from "../parts.js";
 import { useAnswer } from "./service.js";
 
 const ROLES = ["admin", "user", "web", "guest"];
@@ -46,7 +46,7 @@ export function Tokens() {
     ${open?.revoke &&
     html`<${Dialog} title=${t("tokens.revoke_title", { name: open.revoke.name })} onClose=${close}>
       <p>${t("tokens.revoke_text")}</p>
-      ${failed && html`<p class="problem" role="alert">${sentence(failed)} ${failed.hint}</p>`}
+      ${failed && html`<p class="problem" role="alert">${sentence(failed)} ${advice(failed)}</p>`}
       <div class="dialog-actions">
         <button onClick=${close}>${t("act.cancel")}</button>
         <button class="danger" autofocus onClick=${() => revoke(open.revoke)}>${t("users.revoke")}</button>
@@ -110,7 +110,7 @@ function Create({ onClose }) {
           ${RIGHTS.map((right) => html`<label class="check"><input type="checkbox" name="only" value=${right} /> ${t(`right.${right}`)}</label>`)}
         </div>
       </details>
-      ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${problem.hint}</p>`}
+      ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${advice(problem)}</p>`}
       <div class="dialog-actions">
         <button type="button" onClick=${onClose}>${t("act.cancel")}</button>
         <button class="primary">${t("tokens.make")}</button>

@@ -3,7 +3,7 @@ import { html, useRef, useState } from "../ui.js";
 import { api, get, post } from "../api.js";
 import { t } from "../i18n.js";
 import { may, me, whoAmI } from "../state.js";
-import { Dialog, ShownOnce, Trouble, When, sentence } from "../parts.js";
+import { Dialog, ShownOnce, Trouble, When, advice, sentence } from "../parts.js";
 import { useAnswer } from "./service.js";
 import { Tokens } from "./tokens.js";
 
@@ -66,7 +66,7 @@ function People() {
         )}
       </tbody>
     </table></div>
-    ${failed && html`<p class="problem" role="alert">${sentence(failed)} ${failed.hint}</p>`}
+    ${failed && html`<p class="problem" role="alert">${sentence(failed)} ${advice(failed)}</p>`}
     <p><button class="primary" onClick=${() => setOpen({ create: true })}>${t("users.create")}</button></p>
     ${open?.create && html`<${Create} onClose=${done} />`}
     ${open?.remove &&
@@ -109,7 +109,7 @@ function Create({ onClose }) {
       </label>
       <label>${t("login.password")} <input name="password" type="password" maxlength="1024" autocomplete="new-password" aria-describedby="made-up" /></label>
       <p class="quiet small" id="made-up">${t("users.made_up")}</p>
-      ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${problem.hint}</p>`}
+      ${problem && html`<p class="problem" role="alert">${sentence(problem)} ${advice(problem)}</p>`}
       <div class="dialog-actions">
         <button type="button" onClick=${onClose}>${t("act.cancel")}</button>
         <button class="primary">${t("users.create")}</button>
@@ -139,7 +139,7 @@ function OwnPassword() {
       <input type="hidden" name="username" autocomplete="username" value=${me.value.username} />
       <label>${t("users.current_password")} <input name="current" type="password" required maxlength="1024" autocomplete="current-password" /></label>
       <label>${t("users.new_password")} <input name="fresh" type="password" required maxlength="1024" autocomplete="new-password" /></label>
-      ${said?.problem && html`<p class="problem" role="alert">${said.problem.code === "password.wrong" ? t("users.password_wrong") : said.problem.message} ${said.problem.hint}</p>`}
+      ${said?.problem && html`<p class="problem" role="alert">${said.problem.code === "password.wrong" ? t("users.password_wrong") : sentence(said.problem)} ${advice(said.problem)}</p>`}
       ${said?.done && html`<p class="good" role="status">${t("users.password_changed")}</p>`}
       <p><button>${t("users.change_password")}</button></p>
     </form>
