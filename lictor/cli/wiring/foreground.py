@@ -253,13 +253,15 @@ def _who_holds(host: str, port: int) -> tuple[int, str] | None:
 
 
 async def _banner(agent: Agent) -> None:
-    """Say once where everything is: when it is there, or what is there after a while."""
+    """Say once where everything is: when it is there, or what is there after a while, then the rest."""
     loop, said = asyncio.get_running_loop(), set[str]()
     late = loop.time() + _BANNER_AT_LAST
     while not _all_there(agent):
         left = late - loop.time()
-        if left <= 0 and not said:
-            said.update(_tell(_addresses(agent)))
+        if left <= 0:
+            # (what is wrong with Consul is said once: its words change from try to try)
+            lines = _places(agent) if said else _addresses(agent)
+            said.update(_tell(line for line in lines if line not in said))
         await agent.bell.wait(1.0 if said else min(1.0, left))
     _tell(line for line in _addresses(agent) if line not in said)
 
@@ -279,7 +281,15 @@ def _addresses(agent: Agent) -> Iterator[str]:
     yield say("banner.node", node=agent.node, data_dir=str(agent.tools.datadir.path))
     if link.address is not None and consul.state.code != "consul.ok":
         yield f"  {sentence(views.told(consul.state))}"
-    elif consul.about:
+    yield from _places(agent)
+
+
+def _places(agent: Agent) -> Iterator[str]:
+    """The addresses alone."""
+    from lictor.cli.words import say
+
+    consul, link = agent.consul, agent.tools.link
+    if consul.about and (link.address is None or consul.state.code == "consul.ok"):
         if consul.about.get("ui"):
             yield say("banner.ui", url=str(consul.about["ui"]))
         if link.address is not None:
