@@ -62,8 +62,9 @@ def test_a_killed_engine_is_replaced_at_once_and_takes_over_again_after_its_hold
 ):
     voices = Voices(own_consul)
     xtts, asked = voices.names["xtts"], tmp_path / "asked"
+    # It is away for a second at least: one that is back at once is replaced by nobody.
     voices.services[xtts] |= diarist(
-        xtts, tmp_path / "diary", f"asked={asked}", port=voices.ports["xtts"]
+        *(xtts, tmp_path / "diary", f"asked={asked}", "delay=1"), port=voices.ports["xtts"]
     )
     voices.services[xtts]["health"]["interval"] = "2s"
     agent = make_agent(voices.services, consul=own_consul.http).start()

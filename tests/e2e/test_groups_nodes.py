@@ -6,15 +6,16 @@ import os
 import signal
 import time
 from collections.abc import Iterator
+from typing import Any
 
 import dns.message
 import dns.query
 import dns.rdatatype
 import pytest
 
-from tests.e2e.world import web
+from tests.e2e.world import service
 from tests.support.agent import RunningAgent, unique, wait_until
-from tests.support.children import free_port
+from tests.support.children import child, free_port
 from tests.support.consul_cluster import Cluster
 
 pytestmark = pytest.mark.consul
@@ -22,6 +23,11 @@ pytestmark = pytest.mark.consul
 #: The engines of each node, the best first; node c has but the least of them.
 ENGINES = {"a": ("xtts", "piper"), "b": ("openvoice", "piper"), "c": ("piper",)}
 RANKS = {"xtts": 10, "openvoice": 20, "piper": 30}
+
+
+def engine(port: int, **keys: Any) -> dict[str, Any]:
+    """One that is away for a second at least when it is killed: else nobody needs to replace it."""
+    return service(child("slow-start", port=port, seconds=1), port, **keys)
 
 
 class Choir:
@@ -34,7 +40,7 @@ class Choir:
         self.agents = {
             node: RunningAgent(
                 {
-                    word: web(port=self.ports[node, word], group=self.group, rank=RANKS[word])
+                    word: engine(self.ports[node, word], group=self.group, rank=RANKS[word])
                     for word in words
                 },
                 consul=self.servers[node].http,

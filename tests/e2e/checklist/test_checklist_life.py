@@ -9,6 +9,7 @@ import sqlite3
 import subprocess
 import time
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -136,7 +137,8 @@ def test_a_long_start_is_waited_for_and_is_not_reaped(
     scene = make_scene(make_agent, own_consul, services={unique("loads"): slow})
     scene.agent.start()
     began = time.monotonic()
-    wait_until(scene.at_agent, what="it is registered while it loads")
+    at_catalog = partial(scene.catalog.checks, scene.name, scene.id())
+    wait_until(at_catalog, what="it is registered while it loads")
     with Sampler(scene).looking() as samples:
         row = scene.agent.wait_phase(scene.name, "starting")
         wait_until(lambda: scene.agent.row(scene.name)["sentence"].count("5 min") == 1)
