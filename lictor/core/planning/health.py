@@ -18,6 +18,8 @@ from lictor.core.planning import lifecycle
 
 #: Seconds by which a judgement may come early or late; later than that, nobody looked meanwhile.
 _EARLY, _LATE = 0.05, 1.0
+#: Seconds within which an answer that is due has come, and Consul has told what changed with it.
+_ANSWERED = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,5 @@ def unhealthy_at(state: ServiceState, health: HealthSpec) -> float | None:
     if state.failing_since is None or health.probe is None:
         return None
     further = max(0, health.failures - 1)
-    # An answer may take its timeout, and a timer of Consul's may be late; but nobody waits for long.
-    late = min(health.probe.timeout, health.probe.interval / 2) if further else 0.0
+    late = min(_ANSWERED, health.probe.timeout, health.probe.interval / 2) if further else 0.0
     return state.failing_since + further * health.probe.interval + late

@@ -196,7 +196,7 @@ async def test_one_failed_check_is_critical_and_only_several_are_unhealthy():
     assert (world.phase(), world.state().health) == ("ready", Health.CRITICAL)
     failing_since = world.state().failing_since
     state = await world.until("unhealthy")
-    assert 24 < state.since - failing_since < 26
+    assert 20 < state.since - failing_since < 22
     assert state.reason == because("unhealthy", output="503")
     world.prober.say(URL, passed=True, output="200")
     state = await world.until("ready")
@@ -228,7 +228,7 @@ async def test_while_consul_asks_the_service_we_do_not():
     await asyncio.sleep(100)
     assert len(world.prober.asked) == asked
     world["piper"].observe(passed=False, output="HTTP GET: 500")
-    await world.until("unhealthy", within=30)
+    await world.until("unhealthy", within=25)
     world.consul_watches = False
     await world.until("ready")
 
