@@ -50,7 +50,7 @@ def test_a_container_is_started_registered_read_measured_and_stopped(agent_on, e
     assert entry["Service"]["Meta"]["lictor-driver"] == "docker"
     row = agent.row(name)
     assert engine.inspect(row["container_id"])["State"]["Running"]
-    assert row["memory_mb"] > 0
+    wait_until(lambda: (agent.row(name)["memory_mb"] or 0) > 0, what="it is measured")
     assert row["container_id"][:12] in agent.cli("status", name).out
     with urllib.request.urlopen(f"http://127.0.0.1:{row['port']}/", timeout=10) as answer:
         assert answer.read() == b"ok\n"

@@ -26,6 +26,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import yaml
 
 from tests.support.children import alive, marked, text_of
+from tests.support.consul import chosen_ports
 
 T = TypeVar("T")
 
@@ -105,7 +106,8 @@ class RunningAgent:
 
     def configure(self, services: Mapping[str, Any], **sections: Any) -> None:
         """Write config.yml; the running agent does not notice before a reload."""
-        agent = {"node": self.node, "data_dir": str(self.data_dir), **self._agent}
+        own = {"node": self.node, "data_dir": str(self.data_dir), "port_range": chosen_ports()}
+        agent = {**own, **self._agent}
         self._sections.update(sections)
         whole = {"agent": agent, **self._sections, "services": dict(services)}
         self.config.write_text(yaml.safe_dump(whole, sort_keys=False, width=1000))

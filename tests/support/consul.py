@@ -59,6 +59,14 @@ def free_ports(count: int) -> list[int]:
     return ports
 
 
+def chosen_ports() -> str:
+    """From which ports agents of this worker choose: two that start at once take the same one."""
+    share, shares = _share()
+    width = len(_CHOSEN) // shares
+    first = _CHOSEN.start + share * width
+    return f"{first}-{first + width - 1}"
+
+
 def _share() -> tuple[int, int]:
     """Which worker this process is, and of how many."""
     worker = os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")
