@@ -123,6 +123,13 @@ def test_a_name_that_was_never_there_is_told_apart_from_silence(agent):
 # --- holds -----------------------------------------------------------------------------------
 
 
+def test_a_group_of_which_nothing_is_to_be_told_yet_is_no_mistake(make_agent: MakeAgent):
+    quiet = {"command": ["sleep", "1000"], "activation": "manual", "group": "choir"}
+    agent = make_agent({"quiet": quiet}).start()
+    assert events(agent, "choir") == []
+    assert agent.cli("events", "chior").code == 4
+
+
 def test_a_held_service_is_moved_by_nobody_before_it_is_released(agent):
     held = agent.cli("hold", "piper", "--reason", "driver update", "--until", "1h", "-o", "json")
     assert held.code == 0

@@ -214,7 +214,11 @@ class Questions:
         follow, store = bool(args.get("follow")), self._agent.tools.store
         answer = await stream_events(store, query, follow=follow, emit=emit)
         if names and not answer["count"]:
-            services_meant(self._agent, names, infrastructure=True)  # raises for a slip of the hand
+            # A group has a journal too, from its first change on; a slip of the hand raises.
+            groups = {one.spec.voice_group for one in self._agent.reconciler.runners.values()}
+            strangers = [name for name in names if name not in groups]
+            if strangers:
+                services_meant(self._agent, strangers, infrastructure=True)
         return answer
 
     @staticmethod
