@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Self
 
 from tests.e2e.world import Catalog, web
 from tests.support.agent import RunningAgent, unique, wait_until
@@ -107,15 +107,36 @@ def make_scene(
     return Scene(make_agent(made, **options), server, list(made))
 
 
-class Sampler:
+class Beside:
+    """What goes on in a thread of its own while a scene plays."""
+
+    def __init__(self) -> None:
+        self._end = threading.Event()
+
+    def run(self) -> None:
+        """The work, until `_end`."""
+        raise NotImplementedError
+
+    @contextmanager
+    def looking(self) -> Iterator[Self]:
+        thread = threading.Thread(target=self.run, daemon=True)
+        thread.start()
+        try:
+            yield self
+        finally:
+            self._end.set()
+            thread.join(20)
+
+
+class Sampler(Beside):
     """Looks at one service's checks every 50 ms, from beside."""
 
     def __init__(self, scene: Scene, name: str = "") -> None:
+        super().__init__()
         self._scene = scene
         self._name = name or scene.name
         self.seen: set[tuple[str, ...]] = set()
         self.samples = 0
-        self._end = threading.Event()
 
     def run(self) -> None:
         while not self._end.wait(0.05):
@@ -123,30 +144,20 @@ class Sampler:
             self.seen.add(tuple(sorted({status for status, _ in entry.values()})))
             self.samples += 1
 
-    @contextmanager
-    def looking(self) -> Iterator[Sampler]:
-        thread = threading.Thread(target=self.run, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._end.set()
-            thread.join(20)
-
     @property
     def never_but_passing(self) -> bool:
         return self.samples > 0 and self.seen == {("passing",)}
 
 
-class Pauses:
+class Pauses(Beside):
     """The moments in which the machine let nobody run, seen by a thread that only sleeps.
 
     An agent that waits for Consul, or blocks, does not hold this thread up.
     """
 
     def __init__(self) -> None:
+        super().__init__()
         self._late: list[tuple[float, float]] = []  # when it was to wake, and when it woke
-        self._end = threading.Event()
 
     def run(self) -> None:
         due = time.monotonic() + 0.02
@@ -154,16 +165,6 @@ class Pauses:
             woke = time.monotonic()
             self._late.append((due, woke))
             due = woke + 0.02
-
-    @contextmanager
-    def noted(self) -> Iterator[Pauses]:
-        thread = threading.Thread(target=self.run, daemon=True)
-        thread.start()
-        try:
-            yield self
-        finally:
-            self._end.set()
-            thread.join(20)
 
     def between(self, began: float, ended: float) -> float:
         """Seconds of this time (monotonic) in which the machine stood still."""

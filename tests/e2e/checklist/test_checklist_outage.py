@@ -39,7 +39,7 @@ def slowest_answer(scene: Scene, seconds: float) -> float:
     What the machine held up is not the agent's slowness and does not count.
     """
     end, asked = time.monotonic() + seconds, []
-    with Pauses().noted() as pauses:
+    with Pauses().looking() as pauses:
         while time.monotonic() < end:
             began = time.monotonic()
             scene.agent.ask("overview")
