@@ -15,6 +15,15 @@ if TYPE_CHECKING:
     from lictor.core.runtime.agent import Agent
 
 
+def key_given(name: object) -> ServiceKey:
+    """The key behind a name as typed, defined here or not; raises `NoSuchService` for what is none."""
+    try:
+        return ServiceKey.parse(str(name))
+    except BadName as error:
+        bad = because("service.bad_name", name=str(name), why=str(error))
+        raise worded(NoSuchService, bad) from None
+
+
 def services_meant(
     agent: Agent, names: Iterable[object], *, infrastructure: bool = False
 ) -> list[ServiceKey]:
@@ -30,11 +39,7 @@ def services_meant(
         return known
     found: dict[ServiceKey, None] = {}
     for name in wanted:
-        try:
-            keys = keys_named([ServiceKey.parse(str(name))], list(agent.reconciler.runners))
-        except BadName as error:
-            bad = because("service.bad_name", name=str(name), why=str(error))
-            raise worded(NoSuchService, bad) from None
+        keys = keys_named([key_given(name)], list(agent.reconciler.runners))
         if not keys:
             raise worded(
                 NoSuchService,

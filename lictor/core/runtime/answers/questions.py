@@ -8,15 +8,15 @@ from collections.abc import Iterable
 from typing import Any
 
 from lictor import __version__
-from lictor.core.errors import NoSuchService, UsageError
-from lictor.core.model.names import BadName, ServiceKey
+from lictor.core.errors import UsageError
+from lictor.core.model.names import ServiceKey
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
 from lictor.core.runtime import views
 from lictor.core.runtime.agent import Agent
 from lictor.core.runtime.answers import discovering, explaining
 from lictor.core.runtime.answers.all_nodes import all_nodes
-from lictor.core.runtime.answers.meant import services_meant
+from lictor.core.runtime.answers.meant import key_given, services_meant
 from lictor.core.runtime.control import Emit
 from lictor.core.runtime.desired.keeper import held_reason
 from lictor.core.runtime.logs.view import Wanted, stream_logs
@@ -105,7 +105,7 @@ class Questions:
 
     async def _nodes(self, args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         """All nodes and their services; of this node what is so now, not what was published."""
-        return await all_nodes(self._agent, [_parsed(name) for name in args.get("names") or []])
+        return await all_nodes(self._agent, [key_given(name) for name in args.get("names") or []])
 
     def _warnings(self) -> Iterable[Reason]:
         agent = self._agent
@@ -224,7 +224,7 @@ class Questions:
     @staticmethod
     def _subject(name: object) -> str:
         """A service's name as the journal has it; it may have been removed from the config."""
-        return str(_parsed(name))
+        return str(key_given(name))
 
     async def _discover(self, args: dict[str, Any], _who: str, emit: Emit) -> Any:
         return await discovering.discover(self._agent, args, emit)
@@ -237,12 +237,3 @@ class Questions:
     async def _env(self, _args: dict[str, Any], _who: str, _emit: Emit) -> Any:
         exports = dict(self._agent.tools.link.exports())
         return {**exports, "LICTOR_NODE": self._agent.node}
-
-
-def _parsed(name: object) -> ServiceKey:
-    """A name that need not be defined on this host."""
-    try:
-        return ServiceKey.parse(str(name))
-    except BadName as error:
-        bad = because("service.bad_name", name=str(name), why=str(error))
-        raise worded(NoSuchService, bad) from None

@@ -16,12 +16,13 @@ from typing import Any
 from lictor.core.errors import ConsulUnreachable, NoSuchService, Refused, TimedOut, UsageError
 from lictor.core.locales import catalogue
 from lictor.core.model.desired import AFTER_VERB, DesiredChange
-from lictor.core.model.names import BadName, ServiceKey, is_label
+from lictor.core.model.names import ServiceKey, is_label
 from lictor.core.model.node import NodeSeen
 from lictor.core.model.reason import Reason, because
 from lictor.core.model.state import Phase
 from lictor.core.ports import ConsulPorts
 from lictor.core.runtime.agent import Agent
+from lictor.core.runtime.answers.meant import key_given
 from lictor.core.runtime.answers.nodes_view import agent_state, service_record, unix
 from lictor.core.runtime.control import Emit
 from lictor.core.worded import worded
@@ -206,11 +207,7 @@ def _places(nodes: Mapping[str, NodeSeen], names: Sequence[object], node: str) -
         return [Place(*one) for one in everywhere]
     found: dict[Place, None] = {}
     for name in names:
-        try:
-            wanted = ServiceKey.parse(str(name))
-        except BadName as error:
-            bad = because("service.bad_name", name=str(name), why=str(error))
-            raise worded(NoSuchService, bad) from None
+        wanted = key_given(name)
         there = [Place(*one) for one in everywhere if one[1].meant_by(wanted)]
         if not there:
             none = because("service.none_there", name=str(name), node=node)
