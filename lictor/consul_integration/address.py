@@ -24,9 +24,6 @@ TokenProvider: TypeAlias = Callable[[], str | None]
 
 _DEFAULT_PORTS = {"http": 8500, "https": 443}
 
-#: What may be wrong with a file that should hold a token and can be read.
-_EMPTY, _NO_TEXT, _TOO_MUCH = "it is empty", "it is no text", "it holds more than a token"
-
 
 class BadAddress(ConsulError):
     """The address or a TLS setting cannot be used as it is written."""
@@ -158,11 +155,11 @@ class TokenFile:
     """A token in a file, read again whenever the file changes: rotation needs no restart.
 
     While the file cannot be read or holds no token (somebody is about to write it), the last one
-    stays in use, so that a rotation has no gap. `trouble` says what is wrong with it; "" if nothing.
+    stays in use, so that a rotation has no gap. `trouble` says what is wrong with it; None: nothing.
     """
 
     path: Path
-    trouble: str = ""
+    trouble: Reason | None = None
     _stamp: tuple[int, int, int] | None = None
     _token: str | None = field(default=None, repr=False)
 
@@ -175,30 +172,21 @@ class TokenFile:
                 self._take(self.path.read_text(encoding="utf-8").strip())
                 self._stamp = stamp
         except OSError as error:
-            self.trouble = error.strerror or str(error)
+            why = error.strerror or str(error)
+            self.trouble = because("token.file", path=str(self.path), why=why)
             self._stamp = None
         except UnicodeDecodeError:
-            self.trouble = _NO_TEXT
+            self.trouble = because("token.file_not_text", path=str(self.path))
         return self._token
-
-    def told(self) -> Reason:
-        """`trouble` as a reason."""
-        path = str(self.path)
-        if self.trouble == _EMPTY:
-            return because("token.file_empty", path=path)
-        if self.trouble == _NO_TEXT:
-            return because("token.file_not_text", path=path)
-        if self.trouble == _TOO_MUCH:
-            return because("token.file_too_much", path=path)
-        return because("token.file", path=path, why=self.trouble)
 
     def _take(self, text: str) -> None:
         if not text:
-            self.trouble = _EMPTY
+            self.trouble = because("token.file_empty", path=str(self.path))
         elif len(text.split()) > 1 or not (text.isascii() and text.isprintable()):
-            self.trouble = _TOO_MUCH  # no HTTP header could carry it
+            # (no HTTP header could carry it)
+            self.trouble = because("token.file_too_much", path=str(self.path))
         else:
-            self.trouble, self._token = "", text
+            self.trouble, self._token = None, text
 
 
 @dataclass(frozen=True, slots=True)

@@ -141,9 +141,9 @@ class ConsulClient:
             raise missing from error
 
     def _no_token(self) -> Forbidden:
-        if isinstance(self._token, TokenFile) and self._token.trouble:
+        if isinstance(self._token, TokenFile) and self._token.trouble is not None:
             needed = because("next.token_needed")
-            return worded(Forbidden, self._token.told(), hint=needed, code="consul.token_file")
+            return worded(Forbidden, self._token.trouble, hint=needed, code="consul.token_file")
         return worded(
             Forbidden,
             because("consul.no_token"),

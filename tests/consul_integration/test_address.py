@@ -9,6 +9,7 @@ from lictor.consul_integration.address import (
     TlsOptions,
     TokenFile,
 )
+from lictor.core.locales import render
 
 
 @pytest.mark.parametrize(
@@ -119,13 +120,15 @@ def test_what_is_no_token_leaves_the_last_one_in_use_and_is_told(tmp_path, conte
     path = tmp_path / "token"
     token = TokenFile(path)
     path.write_text("one\r\n")
-    assert (token(), token.trouble) == ("one", "")
+    assert (token(), token.trouble) == ("one", None)
     path.unlink()
     if content is not None:
         path.write_bytes(content)
-    assert (token(), token.trouble) == ("one", trouble)
+    assert token() == "one"
+    said = render(token.trouble.code, token.trouble.params)
+    assert said == f"The token file {path} cannot be used: {trouble}."
     path.write_text("another")
-    assert (token(), token.trouble) == ("another", "")
+    assert (token(), token.trouble) == ("another", None)
 
 
 def test_no_token_is_in_the_representation_of_settings():
