@@ -98,6 +98,11 @@ def test_a_log_that_is_empty_says_why(house: House, open_page: Open):
     expect(page.get_by_text("No line holds what you search for.")).to_be_visible()
 
 
+def test_what_the_agent_refuses_is_said_in_the_readers_language(house: House, open_page: Open):
+    page = open_page(house, "#/logs/nosuch", language="ru", expect="404")
+    expect(page.get_by_text("На этом узле нет журнала «nosuch».")).to_be_visible()
+
+
 def test_a_hundred_thousand_lines_are_there_and_few_are_in_the_page(talkative, open_page: Open):
     house, _ = talkative
     page = open_page(house, "#/logs/talker")

@@ -142,6 +142,11 @@ def test_an_embedded_consul_serves_its_person_and_keeps_what_it_knows(
 
     refused = agent.cli("stop", "consul")
     assert refused.code == 8
+    foreseen = agent.ask("preview", {"verb": "stop", "names": ["consul"]})["refused"]
+    assert foreseen["reasons"] == [
+        {"code": "order.infrastructure", "params": {"service": "consul"}}
+    ]
+    assert foreseen["sentence"] in refused.err
     assert agent.row("consul")["phase"] == "ready"
 
     pids = (agent.service_pid("consul"), agent.service_pid(name))

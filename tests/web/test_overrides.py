@@ -154,3 +154,16 @@ def test_who_owns_it_sets_parameters_and_only_admins_hold(site: Site):
             assert person.post(f"/admin/services/vllm/{way}", json=body).status_code == 403
         assert person.get("/admin/services/vllm/hold").status_code == 403
     assert params_of(site)["voice"]["value"] == "anna"
+
+
+def test_a_refusal_comes_as_codes_too_so_that_a_page_can_say_it_in_its_language(site: Site):
+    answer = site.admin.post("/admin/services/vllm/params", json={"set": {"volume": "11"}}).json()
+    assert answer["detail"] == "vllm has no parameter 'volume'."
+    assert answer["reasons"] == [
+        {"code": "param.none", "params": {"service": "vllm", "name": "volume"}}
+    ]
+    (hint,) = answer["hint_reasons"]
+    assert (hint["code"], answer["hint"]) == (
+        "next.params_are",
+        f"Its parameters are: {hint['params']['known']}.",
+    )
