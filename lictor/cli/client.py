@@ -2,8 +2,9 @@
 
 The wire is newline-delimited JSON. We send `{"op": ..., "args": {...}}`; the agent answers with any
 number of `{"item": {...}}` and then exactly one `{"ok": result}` or `{"error": {code, message, hint,
-exit_code, reasons, hint_reasons}}`; the last two say the texts as codes. Only the standard library is used, because every command pays for what is imported
-here. Nothing in this module retries: a command that was cut off may have been carried out.
+exit_code, reasons, hint_reasons}}`; the last two say the texts as codes. Only the standard library is
+used, because every command pays for what is imported here. Nothing in this module retries: a command
+that was cut off may have been carried out.
 """
 
 from __future__ import annotations

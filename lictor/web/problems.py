@@ -2,8 +2,8 @@
 
 A client may rely on `status`, `code` (stable, machine-readable), `detail` (one sentence) and `hint`
 (what to do next), both in English; `reasons` and `hint_reasons` are these two as codes with parameters,
-for who tells them in another language. Nothing of a traceback and nothing of a request's body is ever part of an answer:
-a password that was typed into the wrong field must not come back in an error.
+for who tells them in another language. Nothing of a traceback and nothing of a request's body is ever
+part of an answer: a password that was typed into the wrong field must not come back in an error.
 """
 
 from __future__ import annotations

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Self
@@ -107,15 +108,15 @@ def make_scene(
     return Scene(make_agent(made, **options), server, list(made))
 
 
-class Beside:
+class Beside(ABC):
     """What goes on in a thread of its own while a scene plays."""
 
     def __init__(self) -> None:
         self._end = threading.Event()
 
+    @abstractmethod
     def run(self) -> None:
         """The work, until `_end`."""
-        raise NotImplementedError
 
     @contextmanager
     def looking(self) -> Iterator[Self]:
